@@ -1,0 +1,19 @@
+//! A metrics engine: expressions over time series, computed by a worker on AWS Lambda.
+//!
+//! A dataset changes; the control plane asks for runs; for every record of an SQS batch the worker checks whether the
+//! run was done, plans what to read, reads Parquet from S3, evaluates the expression, commits the result and
+//! publishes what happened. Top to bottom, the modules are one run: first the values that every step shares, then
+//! the steps, then the edges of the process.
+
+// The vocabulary: values, no async, no storage, no clock.
+pub mod event;
+pub mod expression;
+pub mod ids;
+pub mod keys;
+pub mod series;
+
+// The worker: steps in the order that the data takes.
+pub mod worker;
+
+// The edges of the process.
+pub mod storage;

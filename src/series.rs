@@ -1,0 +1,237 @@
+//! A series: observations in, ascending unique times with values out. Everything that is read, computed or written is one.
+
+use std::sync::Arc;
+
+/// Nanoseconds since 1970-01-01T00:00:00Z.
+pub type TimeNs = i64;
+
+/// The null value. A series holds no other NaN, so "is null" and "is NaN" are the same question.
+pub const NULL: f64 = f64::NAN;
+
+/// Observations of one series.
+///
+/// Invariants: `times` and `values` have the same length; times ascend strictly; a value is null (any NaN), finite,
+/// or infinite. A NaN that arithmetic produces (`0/0`, `inf - inf`) is therefore null.
+///
+/// Times are shared: an operator that keeps its operand's timeline does not copy it.
+#[derive(Debug, Clone)]
+pub struct Series {
+    times: Arc<Vec<TimeNs>>,
+    values: Vec<f64>,
+}
+
+/// Times and values do not form a series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// One value for each time is required.
+    #[error("{times} times but {values} values")]
+    Length {
+        /// Number of times.
+        times: usize,
+        /// Number of values.
+        values: usize,
+    },
+    /// Times must ascend strictly.
+    #[error("time at index {index} does not ascend")]
+    Order {
+        /// The first index whose time is not greater than the one before.
+        index: usize,
+    },
+}
+
+impl Series {
+    /// A series without observations.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { times: Arc::new(Vec::new()), values: Vec::new() }
+    }
+
+    /// A series of the given observations.
+    ///
+    /// # Errors
+    /// When the lengths differ or the times do not ascend strictly.
+    pub fn new(times: Vec<TimeNs>, values: Vec<f64>) -> Result<Self, Error> {
+        if times.len() != values.len() {
+            return Err(Error::Length { times: times.len(), values: values.len() });
+        }
+        if let Some(index) = times.windows(2).position(|pair| pair[0] >= pair[1]) {
+            return Err(Error::Order { index: index + 1 });
+        }
+        Ok(Self { times: Arc::new(times), values })
+    }
+
+    /// The same timeline with other values.
+    ///
+    /// # Errors
+    /// When there is not one value for each time.
+    pub fn with_values(&self, values: Vec<f64>) -> Result<Self, Error> {
+        if self.times.len() != values.len() {
+            return Err(Error::Length { times: self.times.len(), values: values.len() });
+        }
+        Ok(Self { times: Arc::clone(&self.times), values })
+    }
+
+    /// The times, ascending, in nanoseconds since the epoch.
+    #[must_use]
+    pub fn times(&self) -> &[TimeNs] {
+        &self.times
+    }
+
+    /// The values, one for each time; NaN is null.
+    #[must_use]
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+
+    /// The number of observations, nulls included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.times.len()
+    }
+
+    /// Whether there are no observations.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.times.is_empty()
+    }
+
+    /// Whether both have the same times. Constant time where they share one timeline.
+    #[must_use]
+    pub fn has_same_times(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.times, &other.times) || self.times == other.times
+    }
+
+    /// The observations in order; a null value is `None`.
+    pub fn iter(&self) -> impl Iterator<Item = (TimeNs, Option<f64>)> + '_ {
+        self.times.iter().zip(&self.values).map(|(&time, &value)| (time, (!value.is_nan()).then_some(value)))
+    }
+}
+
+/// Two series are equal when their times are and their values are, null to null.
+impl PartialEq for Series {
+    fn eq(&self, other: &Self) -> bool {
+        let same = |(a, b): (&f64, &f64)| a == b || (a.is_nan() && b.is_nan());
+        self.has_same_times(other) && self.values.iter().zip(&other.values).all(same)
+    }
+}
+
+/// Collects observations in the order they are read, and settles duplicates: the observation read last wins.
+#[derive(Debug)]
+pub struct SeriesBuilder {
+    times: Vec<TimeNs>,
+    values: Vec<f64>,
+    ascending: bool,
+}
+
+impl Default for SeriesBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SeriesBuilder {
+    /// Nothing read yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { times: Vec::new(), values: Vec::new(), ascending: true }
+    }
+
+    /// Adds one observation; a NaN value is null.
+    pub fn push(&mut self, time: TimeNs, value: f64) {
+        self.ascending &= self.times.last().is_none_or(|&last| last < time);
+        self.times.push(time);
+        self.values.push(value);
+    }
+
+    /// Adds the observations of another builder after its own, as if they had been pushed one by one.
+    pub fn append(&mut self, mut other: Self) {
+        let joins_ascending = match (self.times.last(), other.times.first()) {
+            (Some(last), Some(first)) => last < first,
+            _ => true,
+        };
+        self.ascending &= other.ascending && joins_ascending;
+        self.times.append(&mut other.times);
+        self.values.append(&mut other.values);
+    }
+
+    /// The number of observations so far, duplicates included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.times.len()
+    }
+
+    /// Whether nothing was added yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.times.is_empty()
+    }
+
+    /// The series, and how many observations a later one with the same time replaced.
+    #[must_use]
+    pub fn finish(self) -> (Series, usize) {
+        if self.ascending {
+            return (Series { times: Arc::new(self.times), values: self.values }, 0);
+        }
+        let read_count = self.times.len();
+        let mut observations: Vec<(TimeNs, f64)> = self.times.into_iter().zip(self.values).collect();
+        // Stable: among equal times the reading order stays, so the last of them is the one read last.
+        observations.sort_by_key(|&(time, _)| time);
+        let mut times: Vec<TimeNs> = Vec::with_capacity(read_count);
+        let mut values: Vec<f64> = Vec::with_capacity(read_count);
+        for (time, value) in observations {
+            if times.last() == Some(&time) {
+                values.pop();
+                times.pop();
+            }
+            times.push(time);
+            values.push(value);
+        }
+        let dropped_count = read_count - times.len();
+        (Series { times: Arc::new(times), values }, dropped_count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built(observations: &[(TimeNs, f64)]) -> (Series, usize) {
+        let mut builder = SeriesBuilder::new();
+        for &(time, value) in observations {
+            builder.push(time, value);
+        }
+        builder.finish()
+    }
+
+    #[test]
+    fn the_observation_read_last_wins() {
+        let (series, dropped_count) = built(&[(3, 1.0), (1, 2.0), (3, NULL), (2, 4.0), (1, 5.0)]);
+        assert_eq!(series, Series::new(vec![1, 2, 3], vec![5.0, 4.0, NULL]).unwrap());
+        assert_eq!(dropped_count, 2);
+    }
+
+    #[test]
+    fn appending_is_pushing() {
+        let mut first = SeriesBuilder::new();
+        first.push(1, 1.0);
+        first.push(2, 2.0);
+        let mut second = SeriesBuilder::new();
+        second.push(2, 3.0);
+        second.push(3, 4.0);
+        first.append(second);
+        assert_eq!(first.finish(), built(&[(1, 1.0), (2, 2.0), (2, 3.0), (3, 4.0)]));
+    }
+
+    #[test]
+    fn times_that_do_not_ascend_are_rejected() {
+        assert_eq!(Series::new(vec![1, 1], vec![0.0, 0.0]).unwrap_err(), Error::Order { index: 1 });
+        assert_eq!(Series::new(vec![1], vec![]).unwrap_err(), Error::Length { times: 1, values: 0 });
+    }
+
+    #[test]
+    fn null_is_kept_and_equal_to_null() {
+        let series = Series::new(vec![1, 2], vec![NULL, 1.0]).unwrap();
+        assert_eq!(series.iter().collect::<Vec<_>>(), [(1, None), (2, Some(1.0))]);
+        assert_eq!(series, series.clone());
+    }
+}

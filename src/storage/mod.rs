@@ -1,0 +1,141 @@
+//! The object storage port: what a run needs of a store, and nothing more.
+//!
+//! Three implementations keep one contract (`tests/storage_contract.rs`): S3, a folder (the command line and the
+//! demo), and memory (simulations). All are strongly consistent, as S3 is.
+
+use std::fmt;
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::keys::{Key, Prefix};
+
+/// An opaque tag that changes whenever the object's bytes do. Without quotes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ETag(pub String);
+
+impl fmt::Display for ETag {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Bytes of an object, or of a range of it.
+#[derive(Debug, Clone)]
+pub struct Object {
+    /// The bytes asked for.
+    pub bytes: Bytes,
+    /// The tag of the whole object.
+    pub etag: ETag,
+    /// The size of the whole object.
+    pub size_bytes: u64,
+}
+
+/// What a listing says of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectMeta {
+    /// Its key.
+    pub key: Key,
+    /// The size of the whole object.
+    pub size_bytes: u64,
+    /// Its tag.
+    pub etag: ETag,
+}
+
+/// Which bytes of an object are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ByteRange {
+    /// All of them.
+    Whole,
+    /// From `start`, before `end`; the answer is shorter where the object ends earlier.
+    Bounded(Range<u64>),
+    /// The last so many; the whole object where it is shorter.
+    Suffix(u64),
+}
+
+/// When a put takes place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PutCondition {
+    /// Always.
+    Always,
+    /// Only where there is no object.
+    IfAbsent,
+    /// Only where the object still has this tag.
+    IfMatch(ETag),
+}
+
+/// What can go wrong with a request to the store.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such object.
+    #[error("no object {key}")]
+    NotFound {
+        /// Its key.
+        key: String,
+    },
+    /// The condition of the request does not hold: 412.
+    #[error("the condition on {key} does not hold")]
+    Precondition {
+        /// The object's key.
+        key: String,
+    },
+    /// A concurrent conditional request is under way: 409. Read again and decide anew.
+    #[error("a concurrent conditional request on {key} is under way")]
+    Conflict {
+        /// The object's key.
+        key: String,
+    },
+    /// The store refused for good: access denied, no such bucket, a bad request.
+    #[error("the store refused {operation} of {key}: {reason}")]
+    Refused {
+        /// The operation, in words.
+        operation: &'static str,
+        /// The object's key or prefix.
+        key: String,
+        /// What it said.
+        reason: String,
+    },
+    /// A time-out, a 5xx, throttling, a lost connection: another attempt may succeed.
+    #[error("{operation} of {key} failed for now: {reason}")]
+    Transient {
+        /// The operation, in words.
+        operation: &'static str,
+        /// The object's key or prefix.
+        key: String,
+        /// What happened.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Whether another attempt may succeed.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Transient { .. } | Self::Conflict { .. } => true,
+            Self::NotFound { .. } | Self::Precondition { .. } | Self::Refused { .. } => false,
+        }
+    }
+}
+
+/// A store of objects.
+#[async_trait]
+pub trait ObjectStorage: Send + Sync + 'static {
+    /// Reads an object or a range of it. With `if_match`, fails with [`Error::Precondition`] where the object has
+    /// another tag by now.
+    async fn get(&self, key: &Key, range: ByteRange, if_match: Option<&ETag>) -> Result<Object, Error>;
+
+    /// Lists every object under a prefix, ascending by key (bytewise). Nothing there is an empty list.
+    async fn list(&self, prefix: &Prefix) -> Result<Vec<ObjectMeta>, Error>;
+
+    /// Writes an object whole: a reader sees all of it or nothing. Fails with [`Error::Precondition`] where the
+    /// condition does not hold.
+    async fn put(
+        &self,
+        key: &Key,
+        body: Bytes,
+        content_type: &'static str,
+        condition: PutCondition,
+    ) -> Result<ETag, Error>;
+}

@@ -1,0 +1,3 @@
+//! The worker: a run from its request to its completed event.
+
+pub mod plan;
