@@ -18,4 +18,5 @@ pub mod event;
 pub mod worker;
 
 // The edges of the process.
+pub mod aws;
 pub mod storage;
