@@ -20,3 +20,4 @@ pub mod worker;
 // The edges of the process.
 pub mod aws;
 pub mod storage;
+pub mod config;
