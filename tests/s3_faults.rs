@@ -119,3 +119,18 @@ async fn an_upload_is_one_plain_body_with_its_checksum_in_a_header() {
     assert!(heads[0].contains("if-none-match: *\r\n"), "{}", heads[0]);
     assert!(!heads[0].contains("aws-chunked") && !heads[0].contains("x-amz-trailer"), "{}", heads[0]);
 }
+
+#[tokio::test]
+async fn an_https_endpoint_is_greeted_in_tls() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("https://{}", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        let mut greeting = [0; 2];
+        listener.accept().unwrap().0.read_exact(&mut greeting).unwrap();
+        greeting
+    });
+    let store = store(&endpoint).await;
+    let failure = store.get(&key(), ByteRange::Whole, None).await.unwrap_err();
+    assert!(matches!(failure, Error::Transient { .. }), "{failure}");
+    assert_eq!(server.join().unwrap(), [0x16, 0x03], "a handshake record of tls");
+}
