@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use metrics_engine::keys::Key;
 use metrics_engine::storage::s3::S3Storage;
-use metrics_engine::storage::{ByteRange, Error, ObjectStorage, PutCondition};
+use metrics_engine::storage::{ByteRange, ETag, Error, ObjectStorage, PutCondition};
 
 /// Answers one connection after the other with these bytes and closes it. Gives back the head of every request.
 fn play(script: Vec<String>) -> (String, JoinHandle<Vec<String>>) {
@@ -105,6 +105,18 @@ async fn a_concurrent_conditional_request_is_a_conflict() {
     let (endpoint, _server) = play(vec![error("409 Conflict", "ConditionalRequestConflict"); 4]);
     let put = store(&endpoint).await.put(&key(), Bytes::new(), "text/plain", PutCondition::IfAbsent).await;
     assert!(matches!(put, Err(Error::Conflict { .. })), "{put:?}");
+}
+
+#[tokio::test]
+async fn an_object_that_is_not_there_has_no_tag_to_match() {
+    for (code, is_precondition) in [("NoSuchKey", true), ("NoSuchBucket", false)] {
+        let (endpoint, server) = play(vec![error("404 Not Found", code)]);
+        let condition = PutCondition::IfMatch(ETag("e".to_owned()));
+        let put = store(&endpoint).await.put(&key(), Bytes::new(), "text/plain", condition).await;
+        assert_eq!(matches!(put, Err(Error::Precondition { .. })), is_precondition, "{put:?}");
+        assert_eq!(matches!(put, Err(Error::Refused { .. })), !is_precondition, "{put:?}");
+        assert!(server.join().unwrap()[0].contains("if-match: \"e\"\r\n"));
+    }
 }
 
 #[tokio::test]
