@@ -21,3 +21,4 @@ pub mod worker;
 pub mod aws;
 pub mod storage;
 pub mod config;
+pub mod telemetry;
