@@ -32,12 +32,20 @@ const ZONES: [&str; 4] = ["UTC", "America/New_York", "Europe/Madrid", "America/A
 const SECOND: i64 = 1_000_000_000;
 const HOUR: i64 = 3_600 * SECOND;
 const DAY: i64 = 24 * HOUR;
-/// 2024-03-01T00:00:00Z: the clocks of New York and Madrid change within the month.
-const SPRING: i64 = 19_783 * DAY;
-/// 2024-10-20T00:00:00Z: and again.
-const AUTUMN: i64 = 20_016 * DAY;
-/// 1950-04-20T00:00:00Z, before the epoch.
-const EARLY: i64 = -7_196 * DAY;
+
+/// When a series may start, and how far apart its observations usually are.
+const TIMELINES: [(i64, i64); 5] = [
+    // 2024-03-01: the clocks of New York and Madrid go forward within the month.
+    (19_783 * DAY, DAY),
+    // 2024-10-20: and back within these weeks.
+    (20_016 * DAY, DAY),
+    // 1950-04-20: before the epoch.
+    (-7_196 * DAY, DAY),
+    // 2024-03-10T05:00Z: a day later is in the hour that New York left out.
+    (19_792 * DAY + 5 * HOUR, HOUR / 2),
+    // 2024-11-02T04:00Z: a day later New York has an hour twice.
+    (20_029 * DAY + 4 * HOUR, HOUR / 2),
+];
 
 /// Cases.
 pub(crate) fn case() -> impl Strategy<Value = Case> {
@@ -51,16 +59,16 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
 
 /// Few distinct times, so that series meet, and one series has a time twice.
 fn observations() -> impl Strategy<Value = Vec<(i64, Option<f64>)>> {
-    let time_of_day = prop_oneof![
-        6 => Just(0),
+    let shift = prop_oneof![
+        12 => Just(0),
         2 => (0..48_i64).prop_map(|half_hours| half_hours * HOUR / 2),
         1 => Just(HOUR - 1),
         1 => 0..DAY,
     ];
-    let start = prop_oneof![4 => Just(SPRING), 4 => Just(AUTUMN), 1 => Just(EARLY)];
-    let observation = (0..40_i64, time_of_day, value());
-    (start, prop::collection::vec(observation, 0..48)).prop_map(|(start, observations)| {
-        observations.into_iter().map(|(day, time, value)| (start + day * DAY + time, value)).collect()
+    let observation = (0..60_i64, shift, value());
+    let timeline = prop::sample::select(TIMELINES.to_vec());
+    (timeline, prop::collection::vec(observation, 0..72)).prop_map(|((start, step), observations)| {
+        observations.into_iter().map(|(index, shift, value)| (start + index * step + shift, value)).collect()
     })
 }
 
@@ -69,7 +77,9 @@ fn value() -> impl Strategy<Value = Option<f64>> {
         10 => (-8_000..8_000_i32).prop_map(|eighths| Some(f64::from(eighths) / 8.0)),
         6 => (-1e6..1e6_f64).prop_map(Some),
         2 => (1e-6..1e-3_f64).prop_map(Some),
-        2 => (1e9..1e12_f64).prop_map(Some),
+        1 => (1e9..1e12_f64).prop_map(Some),
+        // Large ones that cancel, and leave the small beside them.
+        3 => prop::sample::select(vec![1e15, -1e15]).prop_map(Some),
         2 => Just(Some(0.0)),
         3 => Just(None),
         1 => Just(Some(f64::INFINITY)),
@@ -91,7 +101,10 @@ fn expression() -> impl Strategy<Value = Value> {
         let length = prop_oneof![8 => 1..8_u32, 2 => 8..40_u32, 1 => Just(1_000_000_u32)];
         let window = (prop::sample::select(vec!["sma", "ema", "sum", "max", "min"]), operand.clone(), length)
             .prop_map(|(op, series, window)| json!({ "op": op, "series": series, "window": window }));
-        let lag = (operand.clone(), prop_oneof![8 => 1..35_u32, 1 => Just(27_000_u32), 1 => Just(1_000_000_u32)])
+        let lag = (
+            operand.clone(),
+            prop_oneof![4 => Just(1_u32), 6 => 1..35_u32, 1 => Just(27_000_u32), 1 => Just(1_000_000_u32)],
+        )
             .prop_map(|(series, days)| json!({ "op": "lag", "series": series, "window": days }));
         let composite = (
             prop::sample::select(vec!["sum", "avg", "max", "min"]),
