@@ -16,4 +16,5 @@ pub mod series;
 pub mod worker;
 
 // The edges of the process.
+pub mod aws;
 pub mod storage;
