@@ -46,6 +46,8 @@ test: venv ## Run every test, the doc tests too
 
 coverage: venv $(COVERAGE_STAMP) ## Measure line coverage into target/coverage (installs cargo-llvm-cov and LLVM tools into target)
 	@export PATH="$(CURDIR)/$(COVERAGE_VENV)/bin:$$PATH"; llvm=$$(echo $(CURDIR)/$(COVERAGE_VENV)/lib/python3*/site-packages/llvm/bin); \
+	: "these LLVM tools cannot read compressed names"; \
+	export RUSTFLAGS="-C llvm-args=-enable-name-compression=false"; \
 	export LLVM_COV=$$llvm/llvm-cov LLVM_PROFDATA=$$llvm/llvm-profdata; \
 	cargo llvm-cov --html --output-dir target/coverage $(COVERAGE_ARGS); \
 	cargo llvm-cov report --summary-only
