@@ -4,6 +4,8 @@
 //! The SDK's defaults are made for programs without a deadline: no limit on an operation, idle connections kept for
 //! longer than the servers keep them. Every value that differs is a constant here, with its reason.
 
+pub mod failure;
+
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -34,7 +36,7 @@ const OBJECT_OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 const MESSAGE_READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One attempt of an SNS or SQS operation: the connection and the answer.
-const MESSAGE_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(7);
+const MESSAGE_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// An SNS or SQS operation with all its attempts: they happen at the end of a run, close to the deadline.
 const MESSAGE_OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
