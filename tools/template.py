@@ -31,6 +31,8 @@ def source(path: pathlib.Path) -> dict:
 
 def expanded(template: dict) -> dict:
     """The template after the SAM transform."""
+    # The translator wants a region, and the result holds for each.
+    os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
     template = json.loads(json.dumps(template))
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
@@ -50,7 +52,6 @@ def lint(template: dict) -> int:
 
 
 def main() -> int:
-    os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
     if len(sys.argv) not in (2, 3) or sys.argv[1] not in ("lint", "json"):
         print(__doc__, file=sys.stderr)
         return 2
