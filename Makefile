@@ -20,7 +20,8 @@ LAMBDA_TARGET := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-gnu
 BUILD_DIR := target/lambda/$(ARCH)
 STACK ?= metrics-engine
 EVENT ?= events/01-cross-rate.json
-SAMPLE_BUCKET := target/demo/bucket
+SAMPLE_DATA := sample-data/eurofxref-hist.csv
+SAMPLE_BUCKET := target/invoke/bucket
 
 .PHONY: help venv fmt lint test coverage demo invoke build deploy deploy-cargo validate
 
@@ -60,9 +61,12 @@ $(COVERAGE_STAMP): tools/requirements-coverage.txt
 demo: ## Run the demo on the sample data
 	cargo run --bin metrics -- demo
 
-invoke: venv ## Send EVENT=events/….json to the worker against a local S3, SNS and SQS
-	@test -f $(SAMPLE_BUCKET)/.complete || { cargo run --bin metrics -- dataset build && touch $(SAMPLE_BUCKET)/.complete; }
+invoke: venv $(SAMPLE_BUCKET)/datasets ## Send EVENT=events/….json to the worker against a local S3, SNS and SQS
 	@$(VENV)/bin/python tools/invoke.py $(EVENT) $(SAMPLE_BUCKET)
+
+$(SAMPLE_BUCKET)/datasets: $(SAMPLE_DATA)
+	cargo run --bin metrics -- dataset build --csv $< --into $(SAMPLE_BUCKET)
+	@touch $@
 
 build: venv ## Build the function with cargo-lambda (ARCH=x86_64 or arm64)
 	cargo lambda build --release --bin worker --target $(LAMBDA_TARGET) --skip-target-check --lambda-dir $(BUILD_DIR)

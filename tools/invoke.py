@@ -100,7 +100,8 @@ def prepare(clients: dict, event: dict, folder: pathlib.Path) -> dict:
     """Makes bucket, topics and queues, uploads the folder, and returns the worker's environment."""
     s3, sns, sqs = clients["s3"], clients["sns"], clients["sqs"]
     s3.create_bucket(Bucket=BUCKET)
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    # A hidden folder at the root is the folder storage's own and no part of the bucket.
+    files = sorted(file for file in folder.glob("[!.]*/**/*") if file.is_file())
     for file in files:
         s3.put_object(Bucket=BUCKET, Key=file.relative_to(folder).as_posix(), Body=file.read_bytes())
     print(f"bucket {BUCKET}: {len(files)} objects from {folder}")
