@@ -17,6 +17,8 @@ mod promises;
 mod protocol;
 #[path = "model/scenarios.rs"]
 mod scenarios;
+#[path = "model/system.rs"]
+mod system;
 #[path = "model/world.rs"]
 mod world;
 
@@ -26,7 +28,8 @@ use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
 use guards::{Guard, Guards};
 use scenarios::{BATCHES, CONFLICT, CROSSED, FAILURE, SAME_SECOND, SEVERAL_HANDS};
-use world::{Scenario, System};
+use system::System;
+use world::Scenario;
 
 /// Which promise breaks where a guard is missing.
 const PROTECTS: &[(Guard, &Scenario, &str)] = &[

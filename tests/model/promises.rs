@@ -2,7 +2,8 @@
 
 use stateright::{Model, Property};
 
-use super::world::{Action, Answer, Budget, METRICS, RUNS, System, VERSIONS, Worker, World};
+use super::system::System;
+use super::world::{Action, Answer, Budget, METRICS, RUNS, VERSIONS, Worker, World};
 
 pub(crate) const NO_RUN_IS_LOST: &str = "an acknowledged message has its SUCCESS, its FAILURE, or a conflict";
 pub(crate) const ONE_VERSION: &str = "a run commits one version";

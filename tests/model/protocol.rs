@@ -4,7 +4,8 @@
 //! is one step with the conditional put that found it there.
 
 use super::guards::Guard;
-use super::world::{Claim, Manifest, Marker, Phase, System, VERSIONS, Version, Worker, World};
+use super::system::System;
+use super::world::{Claim, Manifest, Marker, Phase, VERSIONS, Version, Worker, World};
 
 impl System {
     /// The order of effects. The guards on it exchange two neighbours.
