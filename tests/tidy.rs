@@ -195,25 +195,3 @@ fn every_function_of_the_template_is_a_binary() {
         assert!(root.join(format!("src/bin/{binary}.rs")).exists(), "{binary}");
     }
 }
-
-#[test]
-fn the_example_environment_lists_every_variable() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let example = fs::read_to_string(root.join(".env.example")).unwrap();
-    let listed: Vec<&str> = example
-        .lines()
-        .filter_map(|line| line.trim_start_matches('#').trim_start().split_once('='))
-        .map(|(name, _)| name)
-        .filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))
-        .collect();
-    for variable in metrics_engine::config::VARIABLES {
-        // Lambda itself sets the memory size.
-        let is_set_by_lambda = variable == "AWS_LAMBDA_FUNCTION_MEMORY_SIZE";
-        assert!(is_set_by_lambda || listed.contains(&variable), "{variable} is not in .env.example");
-    }
-    for name in listed {
-        let is_credential =
-            ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"].contains(&name);
-        assert!(is_credential || metrics_engine::config::VARIABLES.contains(&name), "{name} is read by nobody");
-    }
-}
