@@ -232,3 +232,35 @@ async fn heartbeats_tell_progress_and_stop_before_the_completed_event() {
 async fn an_empty_batch_has_an_empty_answer() {
     assert!(World::new().handle(&[]).await.is_empty());
 }
+
+#[tokio::test]
+async fn a_failure_is_final_for_its_message_and_a_redrive_takes_the_run_up_again() {
+    let world = World::new();
+    let manifest = metrics_engine::keys::Key::parse("datasets/d/versions/v1/manifest.json").unwrap();
+    let bytes = world.storage.peek(&manifest).unwrap();
+    world.storage.remove(&manifest);
+    let delivery = record("m1", "g", &request("r1", "m"));
+    assert!(world.handle(std::slice::from_ref(&delivery)).await.is_empty());
+    world.storage.insert(&manifest, bytes);
+    assert!(world.handle(&[Record { receive_count: 2, ..delivery }]).await.is_empty());
+    let completed = world.completed();
+    assert_eq!(completed.len(), 1, "the second delivery of the message repeats its failure");
+    assert_eq!(completed[0]["errorCode"], "INPUT_READ_ERROR");
+    world.pass_seconds(600);
+    assert!(world.handle(&[record("m9", "g", &request("r1", "m"))]).await.is_empty());
+    assert_eq!(world.completed()[1]["status"], "SUCCESS");
+    assert_eq!(world.completed()[1]["versionTs"], "2025-01-15T10-30-00", "the version was fixed at first sight");
+}
+
+#[tokio::test]
+async fn a_run_that_is_sealed_cannot_fail() {
+    let world = World::with_storage_faults(|call: &Call| {
+        let is_hit = call.operation == Operation::Put && call.key.ends_with("/2025-01-15T10-30-00/manifest.json");
+        if is_hit { Fault::Refuse } else { Fault::Proceed }
+    });
+    let delivery = record("m1", "g", &request("r1", "m"));
+    assert_eq!(world.handle(std::slice::from_ref(&delivery)).await, ["m1"], "it goes back to be finished");
+    assert!(world.handle(&[last(delivery)]).await.is_empty());
+    assert!(world.completed().is_empty(), "a failure could overturn the success of the attempt that sealed it");
+    assert_eq!(world.queue.dead_letters().len(), 1);
+}
