@@ -150,7 +150,7 @@ async fn handle_record(record: &ReceivedRecord, ports: &Ports, config: &Config, 
                 }
                 Settled::Acknowledged
             }
-            Err(error) => settle(run, record, &error, start, ports, config, deadline).await,
+            Err(error) => settle(&request, record, &error, start, ports, config, deadline).await,
         }
     }
     .instrument(span)
@@ -181,7 +181,7 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
 
 /// What becomes of a record whose run ended with an error.
 async fn settle(
-    run: &Run,
+    request: &RunRequest,
     record: &ReceivedRecord,
     error: &Error,
     start: Instant,
@@ -189,6 +189,7 @@ async fn settle(
     config: &Config,
     deadline: Deadline,
 ) -> Settled {
+    let run = &request.run;
     let is_last_receive = record.receive_count >= config.max_receive_count;
     let (code, is_final) = match error.disposition() {
         Disposition::DeadLetter => return dead_letter(record, error, ports, deadline).await,
@@ -202,11 +203,9 @@ async fn settle(
     let failed = Failed { message_id: record.message_id.clone(), error_code: code, error_message: error.to_string() };
     let reason = format!("{}: {error} (receive {})", code.as_str(), record.receive_count);
     match record_failure(run, &failed, ports, deadline).await {
-        // Another attempt has all data written: the run can only be finished, by the next delivery or a redrive.
-        Some(Failing::Sealed) if is_last_receive => return send_dead_letter(record, &reason, ports, deadline).await,
-        Some(Failing::Sealed) => return Settled::Returned,
+        Some(Failing::Done) => return publish_success(request, record, ports, config, deadline).await,
         Some(Failing::OtherRequest) => return dead_letter(record, error, ports, deadline).await,
-        Some(Failing::Recorded) | None => {}
+        Some(Failing::Allowed) | None => {}
     }
     if !publish_failure(run, record, failed, ports, deadline).await {
         return Settled::Returned;
@@ -216,6 +215,20 @@ async fn settle(
         true => Settled::Acknowledged,
         // The last receive of a record that would be retried.
         false => send_dead_letter(record, &reason, ports, deadline).await,
+    }
+}
+
+/// Another attempt has done the run while this one failed: to execute it now is to publish its SUCCESS again.
+async fn publish_success(
+    request: &RunRequest,
+    record: &ReceivedRecord,
+    ports: &Ports,
+    config: &Config,
+    deadline: Deadline,
+) -> Settled {
+    match deadline.finish(attempt(request, record, ports, config, deadline)).await {
+        Some(Ok(_)) => Settled::Acknowledged,
+        Some(Err(_)) | None => Settled::Returned,
     }
 }
 
