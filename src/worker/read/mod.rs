@@ -5,8 +5,9 @@
 //! taken for it. Footers, page headers and indexes are therefore read here, and pages decompressed here; the
 //! decoding of the values in a page is the parquet library's.
 //!
-//! Top to bottom: an object is opened ([`fetch`]), its footer read ([`footer`], [`schema`]), what cannot matter left
-//! out ([`prune`]), pages let through ([`page_guard`], [`codec`], [`delta`]) and decoded ([`decode`], [`columns`]).
+//! Top to bottom: an object is opened (`fetch`), its footer read (`footer`, `schema`), what cannot matter left
+//! out (`prune`), pages let through (`page_guard`, `page_header`,
+//! `codec`, `delta`) and decoded (`decode`, `columns`).
 
 mod error;
 mod fetch;
@@ -16,6 +17,7 @@ mod schema;
 mod thrift;
 mod prune;
 mod page_guard;
+mod page_header;
 mod codec;
 mod delta;
 mod decode;
@@ -25,6 +27,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use futures::FutureExt;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
@@ -108,16 +111,19 @@ pub async fn read(
     let run = Run::new(settings);
     let mut collected: Vec<Collected> = plan.series.iter().map(|_| Collected::default()).collect();
     let done_count = AtomicUsize::new(0);
-    let reads = plan.objects.iter().map(|object| {
+    let reads = (0..plan.objects.len()).map(|index| {
         let (run, source, done_count) = (&run, &source, &done_count);
+        // Each is made when its turn comes: a manifest may list a million objects.
         async move {
+            let object = &plan.objects[index];
             let read = read_object(plan, object, source, settings, run).await?;
             let done = done_count.fetch_add(1, Ordering::Relaxed) + 1;
             progress(done as f64 / plan.objects.len() as f64);
             Ok::<_, Error>((object, read))
         }
+        .boxed()
     });
-    let mut in_path_order = stream::iter(reads.collect::<Vec<_>>()).buffered(settings.concurrency.get());
+    let mut in_path_order = stream::iter(reads).buffered(settings.concurrency.get());
     while let Some((object, read)) = in_path_order.try_next().await? {
         collect(object, read, &mut collected);
     }
