@@ -17,3 +17,6 @@ pub mod worker;
 
 // The edges of the process.
 pub mod storage;
+
+// Beside the worker: input for it, and the command line.
+pub mod dataset;
