@@ -19,4 +19,5 @@ pub mod worker;
 pub mod storage;
 
 // Beside the worker: input for it, and the command line.
+pub mod cli;
 pub mod dataset;

@@ -1,0 +1,150 @@
+//! A series as a curve in the terminal: a series in, lines of text out. Nulls, infinite values and long pauses are
+//! gaps in the curve: what is not known is not drawn.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Alignment, Rect};
+use ratatui::style::{Color, Style};
+use ratatui::symbols::Marker;
+use ratatui::widgets::{Axis, Chart, Dataset, GraphType, Widget};
+
+use super::axis::{TimeMark, time_marks, value_axis};
+use super::screen::{Colour, Screen};
+use crate::series::{Series, TimeNs};
+
+/// Rows of a plot: 13 for the curve, so that 2, 3 or 4 spaces between marks are whole rows; 2 for the time axis.
+pub const HEIGHT: u16 = 15;
+
+/// Below this a plot says nothing.
+const NARROWEST: u16 = 30;
+
+/// A pause is a gap where it is longer than so many typical steps: a bank's Easter holidays are not, a year is.
+const STEPS_IN_A_GAP: i64 = 10;
+
+/// Columns that a time mark and the space around it take.
+const MARK_WIDTH: u16 = 12;
+
+/// Draws the finite values of a series, as lines of at most the screen's width.
+#[must_use]
+pub fn plot(series: &Series, screen: Screen) -> Vec<String> {
+    let finite = || series.values().iter().copied().filter(|value| value.is_finite());
+    let (Some(&first), Some(&last)) = (series.times().first(), series.times().last()) else {
+        return vec!["nothing to plot: no rows".to_owned()];
+    };
+    if finite().next().is_none() {
+        return vec!["nothing to plot: no row has a finite value".to_owned()];
+    }
+    let values = value_axis(finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
+    let segments = segments(series);
+    let curve = segments.iter().map(|points| {
+        let dataset = Dataset::default().data(points).marker(Marker::Braille).graph_type(GraphType::Line);
+        dataset.style(Style::new().fg(Color::Cyan))
+    });
+    let grey = Style::new().fg(Color::DarkGray);
+    // One time alone lies in the middle of its axis.
+    let end = seconds(first, last);
+    let time_bounds = if first == last { [-1.0, 1.0] } else { [0.0, end] };
+    let chart = Chart::new(curve.collect())
+        // The labels are written below; empty ones make the widget draw the axis.
+        .x_axis(Axis::default().bounds(time_bounds).labels(["", ""]).style(grey))
+        .y_axis(
+            Axis::default()
+                .bounds([values.low, values.high])
+                .labels(values.labels)
+                .labels_alignment(Alignment::Right)
+                .style(grey),
+        );
+    let area = Rect::new(0, 0, screen.width.max(NARROWEST), HEIGHT);
+    let mut buffer = Buffer::empty(area);
+    chart.render(area, &mut buffer);
+    mark_times(&mut buffer, first, last, grey);
+    (0..HEIGHT).map(|row| line(&buffer, row, screen)).collect()
+}
+
+/// The runs of finite values without a pause between them, as seconds since the first time and values.
+fn segments(series: &Series) -> Vec<Vec<(f64, f64)>> {
+    let times = series.times();
+    let longest_step = typical_step(times).saturating_mul(STEPS_IN_A_GAP);
+    let mut segments: Vec<Vec<(f64, f64)>> = Vec::new();
+    let mut previous: Option<TimeNs> = None;
+    for (&time, &value) in times.iter().zip(series.values()) {
+        if !value.is_finite() {
+            previous = None;
+            continue;
+        }
+        let goes_on = previous.is_some_and(|previous| time.saturating_sub(previous) <= longest_step);
+        let point = (seconds(times[0], time), value);
+        match segments.last_mut() {
+            Some(segment) if goes_on => segment.push(point),
+            _ => segments.push(vec![point]),
+        }
+        previous = Some(time);
+    }
+    segments
+}
+
+/// The median of the steps between observations.
+fn typical_step(times: &[TimeNs]) -> i64 {
+    let mut steps: Vec<i64> = times.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect();
+    let middle = steps.len() / 2;
+    if steps.is_empty() { 0 } else { *steps.select_nth_unstable(middle).1 }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a column of the plot is far wider than what is lost")]
+fn seconds(first: TimeNs, time: TimeNs) -> f64 {
+    time.saturating_sub(first) as f64 / 1e9
+}
+
+/// Writes marks on the time axis and their labels below it.
+fn mark_times(buffer: &mut Buffer, first: TimeNs, last: TimeNs, style: Style) {
+    let (axis_row, label_row) = (HEIGHT - 2, HEIGHT - 1);
+    let width = buffer.area.width;
+    let Some(corner) = (0..width).find(|&column| buffer[(column, axis_row)].symbol() == "└") else { return };
+    let left = corner + 1;
+    let span = width - left;
+    let mut free_from = 0;
+    for TimeMark { time, label } in time_marks(first, last, usize::from(span / MARK_WIDTH)) {
+        let column = left + column(first, last, time, span);
+        let length = u16::try_from(label.len()).unwrap_or(width);
+        let start = column.saturating_sub(length / 2).min(width.saturating_sub(length));
+        if start < free_from {
+            continue;
+        }
+        buffer[(column, axis_row)].set_symbol("┬").set_style(style);
+        buffer.set_string(start, label_row, label, style);
+        free_from = start + length + 1;
+    }
+}
+
+/// The column of a time on an axis of that many columns.
+fn column(first: TimeNs, last: TimeNs, time: TimeNs, span: u16) -> u16 {
+    if first == last {
+        return span / 2;
+    }
+    let (part, whole) = (i128::from(time) - i128::from(first), i128::from(last) - i128::from(first));
+    u16::try_from(part * i128::from(span - 1) / whole).unwrap_or(span - 1)
+}
+
+/// A row of the buffer as text, one escape sequence for each run of a colour.
+fn line(buffer: &Buffer, row: u16, screen: Screen) -> String {
+    let cells: Vec<_> = (0..buffer.area.width).map(|column| &buffer[(column, row)]).collect();
+    let end = cells.iter().rposition(|cell| !is_blank(cell.symbol())).map_or(0, |last| last + 1);
+    let mut text = String::new();
+    for run in cells[..end].chunk_by(|a, b| a.fg == b.fg) {
+        let symbols: String =
+            run.iter().map(|cell| if is_blank(cell.symbol()) { " " } else { cell.symbol() }).collect();
+        text += &match run[0].fg {
+            Color::Cyan => screen.paint(Colour::Cyan, &symbols),
+            Color::DarkGray => screen.paint(Colour::Dim, &symbols),
+            _ => symbols,
+        };
+    }
+    text
+}
+
+/// Whether a cell shows nothing: a space, or a braille pattern without dots, which some fonts draw as empty circles.
+fn is_blank(symbol: &str) -> bool {
+    matches!(symbol, " " | "\u{2800}")
+}
+
+#[cfg(test)]
+mod tests;
