@@ -6,11 +6,13 @@
 //! the steps, then the edges of the process.
 
 // The vocabulary: values, no async, no storage, no clock.
-pub mod event;
-pub mod expression;
 pub mod ids;
+pub mod request;
+pub mod expression;
+pub mod manifest;
 pub mod keys;
 pub mod series;
+pub mod event;
 
 // The worker: steps in the order that the data takes.
 pub mod worker;

@@ -1,0 +1,221 @@
+//! Manifests: a dataset version's in, a metric version's out; and the two small objects of a run, claim and marker.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{DatasetId, MetricCode, RunId, SeriesCode};
+use crate::keys::VersionTs;
+
+/// The manifest of a dataset version, as far as a run needs it. Every other field may be null or missing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+pub struct DatasetManifest {
+    /// The version.
+    #[serde(default)]
+    pub version_id: Option<String>,
+    /// The files that this version touched, relative to the projections folder.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub parquet_files: Vec<String>,
+    /// The series of the dataset.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub series_codes: Vec<String>,
+}
+
+fn null_is_empty<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
+    Ok(Option::<Vec<String>>::deserialize(input)?.unwrap_or_default())
+}
+
+/// The manifest of a metric version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputManifest {
+    /// The run that made the version.
+    pub run_id: RunId,
+    /// Its metric.
+    pub metric_code: MetricCode,
+    /// The version.
+    pub version_ts: VersionTs,
+    /// When the run was first worked on; RFC 3339, UTC.
+    pub created_at: String,
+    /// Rows, null ones included.
+    pub row_count: u64,
+    /// Where the rows are.
+    pub outputs: Outputs,
+    /// What they were computed from.
+    pub inputs: Vec<InputLineage>,
+}
+
+/// Where a version's rows are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outputs {
+    /// `data_prefix + "/" + files[i]` is an object key.
+    pub data_prefix: String,
+    /// File names; `metrics.jsonl` first where it is written.
+    pub files: Vec<String>,
+    /// SHA-256 of each file, in hex.
+    pub sha256: BTreeMap<String, String>,
+}
+
+/// What was read of one dataset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputLineage {
+    /// The dataset.
+    pub dataset_id: DatasetId,
+    /// The key of its manifest.
+    pub manifest_path: String,
+    /// The version that the manifest names.
+    pub version_id: Option<String>,
+    /// What was read of each series.
+    pub series: Vec<SeriesLineage>,
+}
+
+/// What was read of one series.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeriesLineage {
+    /// The series.
+    pub series_code: SeriesCode,
+    /// Objects read.
+    pub object_count: u64,
+    /// SHA-256 over their keys and tags, in hex.
+    pub objects_digest: String,
+}
+
+/// What a reader of a foreign or older metric manifest needs: any of the fields may be missing there.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ManifestHead {
+    /// The run that made the version.
+    #[serde(default)]
+    pub run_id: Option<String>,
+    /// The version.
+    #[serde(default)]
+    pub version_ts: Option<String>,
+    /// Rows.
+    #[serde(default)]
+    pub row_count: Option<u64>,
+}
+
+/// Why an output manifest does not validate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field} of manifest {key} is {found}, expected {expected}")]
+pub struct Invalid {
+    /// The manifest's key.
+    pub key: String,
+    /// The field.
+    pub field: &'static str,
+    /// What it holds.
+    pub found: String,
+    /// What it should hold.
+    pub expected: String,
+}
+
+impl OutputManifest {
+    /// Holds the manifest, as stored under `key`, against the run that should have written it.
+    ///
+    /// # Errors
+    /// When it names another run, metric, version or place, or no files.
+    pub fn validate(&self, key: &str, expected: &Self) -> Result<(), Invalid> {
+        let invalid =
+            |field, found: String, expected: String| Err(Invalid { key: key.to_owned(), field, found, expected });
+        if self.run_id != expected.run_id {
+            return invalid("run_id", self.run_id.to_string(), expected.run_id.to_string());
+        }
+        if self.metric_code != expected.metric_code {
+            return invalid("metric_code", self.metric_code.to_string(), expected.metric_code.to_string());
+        }
+        if self.version_ts != expected.version_ts {
+            return invalid("version_ts", self.version_ts.to_string(), expected.version_ts.to_string());
+        }
+        if self.row_count != expected.row_count {
+            return invalid("row_count", self.row_count.to_string(), expected.row_count.to_string());
+        }
+        if self.outputs.data_prefix != expected.outputs.data_prefix {
+            return invalid("data_prefix", self.outputs.data_prefix.clone(), expected.outputs.data_prefix.clone());
+        }
+        let has_digests = self.outputs.files.iter().all(|file| self.outputs.sha256.contains_key(file));
+        if self.outputs.files.is_empty() || !has_digests || self.outputs.files != expected.outputs.files {
+            return invalid("files", format!("{:?}", self.outputs.files), format!("{:?}", expected.outputs.files));
+        }
+        Ok(())
+    }
+}
+
+/// A run's claim: its version, fixed when the run is first worked on.
+///
+/// While `sealed` is empty the version may still be moved, by a conditional update. Sealing is the run's point of no
+/// return: all data of the version is written, and its manifest can only be this one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The run.
+    pub run_id: RunId,
+    /// Its metric.
+    pub metric_code: MetricCode,
+    /// The run's version.
+    pub version_ts: VersionTs,
+    /// When the run was first worked on; RFC 3339, UTC.
+    pub claimed_at: String,
+    /// What was asked for.
+    pub request_digest: String,
+    /// The manifest that the version will have, once all its data is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<OutputManifest>,
+}
+
+/// A run's marker: the run is done, and this is its result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marker {
+    /// The run.
+    pub run_id: RunId,
+    /// Its metric.
+    pub metric_code: MetricCode,
+    /// The run's version.
+    pub version_ts: VersionTs,
+    /// The key of its manifest.
+    pub output_manifest: String,
+    /// Rows, null ones included.
+    pub row_count: u64,
+    /// When the run was first marked; RFC 3339, UTC.
+    pub completed_at: String,
+    /// What was asked for.
+    pub request_digest: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dataset_manifest_may_lack_everything_else() {
+        let manifest: DatasetManifest = serde_json::from_str(
+            r#"{"version_id":"v1","parquet_files":["A/x.parquet"],"series_codes":null,"date_range":null}"#,
+        )
+        .unwrap();
+        assert_eq!(manifest.parquet_files, ["A/x.parquet"]);
+        assert!(manifest.series_codes.is_empty());
+        assert!(serde_json::from_str::<DatasetManifest>(r#"{"parquet_files":"x"}"#).is_err());
+    }
+
+    fn output() -> OutputManifest {
+        OutputManifest {
+            run_id: RunId::parse("r").unwrap(),
+            metric_code: MetricCode::parse("m").unwrap(),
+            version_ts: VersionTs::from_unix_seconds(0),
+            created_at: "1970-01-01T00:00:00Z".into(),
+            row_count: 2,
+            outputs: Outputs {
+                data_prefix: "metrics/m/1970-01-01T00-00-00/data".into(),
+                files: vec!["metrics.jsonl".into()],
+                sha256: BTreeMap::from([("metrics.jsonl".into(), "00".into())]),
+            },
+            inputs: vec![],
+        }
+    }
+
+    #[test]
+    fn a_manifest_of_another_run_does_not_validate() {
+        assert_eq!(output().validate("k", &output()), Ok(()));
+        let other = OutputManifest { run_id: RunId::parse("s").unwrap(), ..output() };
+        assert_eq!(other.validate("k", &output()).unwrap_err().to_string(), "run_id of manifest k is s, expected r");
+        let mut without_files = output();
+        without_files.outputs.files.clear();
+        assert!(without_files.validate("k", &output()).is_err());
+    }
+}
