@@ -18,6 +18,7 @@ pub mod event;
 pub mod worker;
 
 // The edges of the process.
+pub mod aws;
 pub mod storage;
 
 // Beside the worker: input for it, and the command line.

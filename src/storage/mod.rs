@@ -3,11 +3,18 @@
 //! Three implementations keep one contract (`tests/storage_contract.rs`): S3, a folder (the command line and the
 //! demo), and memory (simulations). All are strongly consistent, as S3 is.
 
+pub mod folder;
+pub mod memory;
+pub mod metered;
+pub mod s3;
+
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 use crate::keys::{Key, Prefix};
 
@@ -18,6 +25,14 @@ pub struct ETag(pub String);
 impl fmt::Display for ETag {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
+    }
+}
+
+impl ETag {
+    /// The tag of these bytes, for a store that has none of its own.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(hex::encode(Sha256::digest(bytes)))
     }
 }
 
@@ -54,6 +69,19 @@ pub enum ByteRange {
     Suffix(u64),
 }
 
+impl ByteRange {
+    /// The part of an object of this size that is meant; empty where the range begins at its end or beyond.
+    #[must_use]
+    pub fn within(&self, size_bytes: usize) -> Range<usize> {
+        let clamped = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(size_bytes);
+        match self {
+            Self::Whole => 0..size_bytes,
+            Self::Bounded(bounds) => clamped(bounds.start)..clamped(bounds.end).max(clamped(bounds.start)),
+            Self::Suffix(length_bytes) => size_bytes - clamped(*length_bytes)..size_bytes,
+        }
+    }
+}
+
 /// When a put takes place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PutCondition {
@@ -63,6 +91,18 @@ pub enum PutCondition {
     IfAbsent,
     /// Only where the object still has this tag.
     IfMatch(ETag),
+}
+
+impl PutCondition {
+    /// Whether it holds where the object has this tag, or where there is none.
+    #[must_use]
+    pub fn holds(&self, current: Option<&ETag>) -> bool {
+        match self {
+            Self::Always => true,
+            Self::IfAbsent => current.is_none(),
+            Self::IfMatch(etag) => current == Some(etag),
+        }
+    }
 }
 
 /// What can go wrong with a request to the store.
@@ -131,6 +171,9 @@ pub trait ObjectStorage: Send + Sync + 'static {
 
     /// Writes an object whole: a reader sees all of it or nothing. Fails with [`Error::Precondition`] where the
     /// condition does not hold.
+    ///
+    /// An answer can be lost and the request repeated on the way, so a conditional put may fail with
+    /// [`Error::Precondition`] because of its own first attempt: whoever cares reads the object and compares.
     async fn put(
         &self,
         key: &Key,
@@ -138,4 +181,25 @@ pub trait ObjectStorage: Send + Sync + 'static {
         content_type: &'static str,
         condition: PutCondition,
     ) -> Result<ETag, Error>;
+}
+
+#[async_trait]
+impl<S: ObjectStorage + ?Sized> ObjectStorage for Arc<S> {
+    async fn get(&self, key: &Key, range: ByteRange, if_match: Option<&ETag>) -> Result<Object, Error> {
+        (**self).get(key, range, if_match).await
+    }
+
+    async fn list(&self, prefix: &Prefix) -> Result<Vec<ObjectMeta>, Error> {
+        (**self).list(prefix).await
+    }
+
+    async fn put(
+        &self,
+        key: &Key,
+        body: Bytes,
+        content_type: &'static str,
+        condition: PutCondition,
+    ) -> Result<ETag, Error> {
+        (**self).put(key, body, content_type, condition).await
+    }
 }

@@ -1,0 +1,288 @@
+//! A folder as a bucket, for the command line and the demo: keys are paths below its root.
+//!
+//! A put writes a temporary file and renames it, so a reader sees a whole object or none. Every put of a key holds
+//! that key's lock file from the check of its condition to the rename, so conditions hold among tasks and among
+//! processes. Symbolic links are never followed below the root, so no key leads out of it. Nothing is synced to the
+//! disk: a power cut may lose what S3 would have kept.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::{ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, PutCondition};
+use crate::keys::{Key, Prefix};
+
+/// The folder below the root that holds temporary files and locks. No key may begin with it, no listing shows it.
+const RESERVED: &str = ".storage";
+
+/// A folder.
+#[derive(Debug, Clone)]
+pub struct FolderStorage {
+    root: PathBuf,
+}
+
+impl FolderStorage {
+    /// The folder, created where it is missing.
+    ///
+    /// # Errors
+    /// When it cannot be created or is no folder.
+    pub fn new(root: &Path) -> io::Result<Self> {
+        fs::create_dir_all(root)?;
+        Ok(Self { root: root.canonicalize()? })
+    }
+
+    /// The folder's absolute path.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Runs blocking work on a clone of this, away from the async threads.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        key: String,
+        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let folder = self.clone();
+        match tokio::task::spawn_blocking(move || work(&folder)).await {
+            Ok(answer) => answer,
+            Err(error) => Err(Error::Transient { operation, key, reason: error.to_string() }),
+        }
+    }
+
+    /// The path of a key or prefix, after a look at every part of it that exists: none may be a symbolic link.
+    fn path(&self, operation: &'static str, key: &str) -> Result<PathBuf, Error> {
+        let refused = |reason: String| Error::Refused { operation, key: key.to_owned(), reason };
+        let mut path = self.root.clone();
+        for (depth, segment) in key.trim_end_matches('/').split('/').enumerate() {
+            if depth == 0 && segment == RESERVED {
+                return Err(refused(format!("{RESERVED} is reserved")));
+            }
+            path.push(segment);
+            match fs::symlink_metadata(&path) {
+                Ok(metadata) if metadata.is_symlink() => {
+                    return Err(refused(format!("{} is a symbolic link", path.display())));
+                }
+                Ok(_) => {}
+                Err(error) if is_absence(&error) => {}
+                Err(error) => return Err(failed(operation, key, &error)),
+            }
+        }
+        Ok(path)
+    }
+
+    fn read(&self, key: &Key, range: &ByteRange, if_match: Option<&ETag>) -> Result<Object, Error> {
+        let Some(body) = self.content("get", key)? else {
+            return Err(Error::NotFound { key: key.to_string() });
+        };
+        let etag = ETag::of(&body);
+        if if_match.is_some_and(|wanted| *wanted != etag) {
+            return Err(Error::Precondition { key: key.to_string() });
+        }
+        let size_bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        Ok(Object { bytes: body.slice(range.within(body.len())), etag, size_bytes })
+    }
+
+    fn content(&self, operation: &'static str, key: &Key) -> Result<Option<Bytes>, Error> {
+        match fs::read(self.path(operation, key.as_str())?) {
+            Ok(body) => Ok(Some(body.into())),
+            Err(error) if is_absence(&error) || error.kind() == ErrorKind::IsADirectory => Ok(None),
+            Err(error) => Err(failed(operation, key.as_str(), &error)),
+        }
+    }
+
+    fn listed(&self, prefix: &Prefix) -> Result<Vec<ObjectMeta>, Error> {
+        let failed = |error: &io::Error| failed("list", prefix.as_str(), error);
+        let mut objects = Vec::new();
+        let mut folders = vec![(prefix.as_str().to_owned(), self.path("list", prefix.as_str())?)];
+        while let Some((keys_below, folder)) = folders.pop() {
+            let entries = match fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(error) if is_absence(&error) => continue,
+                Err(error) => return Err(failed(&error)),
+            };
+            for entry in entries {
+                let entry = entry.map_err(|error| failed(&error))?;
+                let kind = entry.file_type().map_err(|error| failed(&error))?;
+                let text = format!("{keys_below}{}", entry.file_name().to_string_lossy());
+                if kind.is_dir() {
+                    folders.push((format!("{text}/"), entry.path()));
+                } else if kind.is_file() {
+                    self.push_meta(&mut objects, &text)?;
+                } else {
+                    tracing::warn!(key = text, "neither a file nor a folder: left out of the listing");
+                }
+            }
+        }
+        objects.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        Ok(objects)
+    }
+
+    fn push_meta(&self, objects: &mut Vec<ObjectMeta>, text: &str) -> Result<(), Error> {
+        let key = match Key::parse(text) {
+            Ok(key) => key,
+            Err(error) => {
+                tracing::warn!(%error, "a file is left out of the listing");
+                return Ok(());
+            }
+        };
+        // A file that was removed meanwhile is not there.
+        if let Some(body) = self.content("list", &key)? {
+            let size_bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
+            objects.push(ObjectMeta { key, size_bytes, etag: ETag::of(&body) });
+        }
+        Ok(())
+    }
+
+    fn write(&self, key: &Key, body: &Bytes, condition: &PutCondition) -> Result<ETag, Error> {
+        let failed = |error: &io::Error| failed("put", key.as_str(), error);
+        let path = self.path("put", key.as_str())?;
+        let _lock = self.lock(key).map_err(|error| failed(&error))?;
+        if *condition != PutCondition::Always {
+            let current = self.content("put", key)?.map(|body| ETag::of(&body));
+            if !condition.holds(current.as_ref()) {
+                return Err(Error::Precondition { key: key.to_string() });
+            }
+        }
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(|error| failed(&error))?;
+        }
+        let temporary = self.temporary(body).map_err(|error| failed(&error))?;
+        if let Err(error) = fs::rename(&temporary, &path) {
+            // The object is as it was; what stays behind is only a file that no listing shows.
+            let _ = fs::remove_file(&temporary);
+            return Err(failed(&error));
+        }
+        Ok(ETag::of(body))
+    }
+
+    /// Waits for the key's lock; it is released when the file is closed, also by the end of the process. Keys share
+    /// 256 lock files, which stay: removing a lock file would let two holders in.
+    fn lock(&self, key: &Key) -> io::Result<File> {
+        let folder = self.root.join(RESERVED).join("locks");
+        fs::create_dir_all(&folder)?;
+        let digest = Sha256::digest(key.as_str());
+        let name = hex::encode(&digest[..1]);
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(name))?;
+        file.lock()?;
+        Ok(file)
+    }
+
+    /// Writes the bytes to a new file on the root's own file system, where a rename is atomic.
+    fn temporary(&self, body: &[u8]) -> io::Result<PathBuf> {
+        let folder = self.root.join(RESERVED).join("temporary");
+        fs::create_dir_all(&folder)?;
+        let path = folder.join(format!("{:032x}", rand::random::<u128>()));
+        let mut file = OpenOptions::new().create_new(true).write(true).open(&path)?;
+        let written = file.write_all(body);
+        if written.is_err() {
+            let _ = fs::remove_file(&path);
+        }
+        written.map(|()| path)
+    }
+}
+
+#[async_trait]
+impl ObjectStorage for FolderStorage {
+    async fn get(&self, key: &Key, range: ByteRange, if_match: Option<&ETag>) -> Result<Object, Error> {
+        let (key, if_match) = (key.clone(), if_match.cloned());
+        let name = key.to_string();
+        self.blocking("get", name, move |folder| folder.read(&key, &range, if_match.as_ref())).await
+    }
+
+    async fn list(&self, prefix: &Prefix) -> Result<Vec<ObjectMeta>, Error> {
+        let prefix = prefix.clone();
+        self.blocking("list", prefix.to_string(), move |folder| folder.listed(&prefix)).await
+    }
+
+    async fn put(
+        &self,
+        key: &Key,
+        body: Bytes,
+        _content_type: &'static str,
+        condition: PutCondition,
+    ) -> Result<ETag, Error> {
+        let key = key.clone();
+        self.blocking("put", key.to_string(), move |folder| folder.write(&key, &body, &condition)).await
+    }
+}
+
+/// A path through a file is as absent as one through nothing.
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+fn failed(operation: &'static str, key: &str, error: &io::Error) -> Error {
+    let (key, reason) = (key.to_owned(), error.to_string());
+    match error.kind() {
+        ErrorKind::Interrupted | ErrorKind::TimedOut | ErrorKind::WouldBlock | ErrorKind::ResourceBusy => {
+            Error::Transient { operation, key, reason }
+        }
+        _ => Error::Refused { operation, key, reason },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> Key {
+        Key::parse(text).unwrap()
+    }
+
+    async fn put(store: &FolderStorage, text: &str) -> Result<ETag, Error> {
+        store.put(&key(text), Bytes::from_static(b"x"), "text/plain", PutCondition::Always).await
+    }
+
+    async fn listed(store: &FolderStorage, prefix: &str) -> Vec<String> {
+        let objects = store.list(&Prefix::parse(prefix).unwrap()).await.unwrap();
+        objects.iter().map(|object| object.key.to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn no_symbolic_link_leads_out_of_the_root() {
+        let (inside, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(outside.path().join("secret"), "s").unwrap();
+        let store = FolderStorage::new(inside.path()).unwrap();
+        put(&store, "a/real").await.unwrap();
+        std::os::unix::fs::symlink(outside.path(), store.root().join("a/folder")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("secret"), store.root().join("a/file")).unwrap();
+        for text in ["a/folder/secret", "a/file"] {
+            let read = store.get(&key(text), ByteRange::Whole, None).await;
+            assert!(matches!(read, Err(Error::Refused { .. })), "{text}: {read:?}");
+            assert!(matches!(put(&store, text).await, Err(Error::Refused { .. })), "{text}");
+        }
+        assert_eq!(listed(&store, "a").await, ["a/real"]);
+        assert!(store.list(&Prefix::parse("a/folder").unwrap()).await.is_err());
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn temporary_files_and_locks_are_no_objects() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FolderStorage::new(folder.path()).unwrap();
+        put(&store, "a/b").await.unwrap();
+        assert!(put(&store, ".storage/locks/00").await.is_err());
+        assert!(store.list(&Prefix::parse(".storage").unwrap()).await.is_err());
+        let left = fs::read_dir(store.root().join(".storage/temporary")).unwrap();
+        assert_eq!(left.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_folder_is_no_object_and_an_object_no_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FolderStorage::new(folder.path()).unwrap();
+        put(&store, "a/b/c").await.unwrap();
+        let is_absent = |read: Result<Object, Error>| matches!(read, Err(Error::NotFound { .. }));
+        assert!(is_absent(store.get(&key("a/b"), ByteRange::Whole, None).await));
+        assert!(is_absent(store.get(&key("a/b/c/d"), ByteRange::Whole, None).await));
+        assert!(matches!(put(&store, "a/b").await, Err(Error::Refused { .. })));
+        assert!(matches!(put(&store, "a/b/c/d").await, Err(Error::Refused { .. })));
+        assert_eq!(listed(&store, "a").await, ["a/b/c"]);
+    }
+}

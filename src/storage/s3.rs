@@ -1,0 +1,248 @@
+//! S3 as the object storage: requests of the port in, requests over `aws-sdk-s3` out.
+//!
+//! What S3 says in statuses and codes becomes the port's errors here and nowhere else. Bodies are sent from memory:
+//! the SDK then puts its CRC32 into a header, which S3 verifies and stand-ins accept, instead of the `aws-chunked`
+//! trailer of a streamed body, which many stand-ins do not understand.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::EncodingType;
+use bytes::Bytes;
+
+use super::{ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, PutCondition};
+use crate::aws::failure::{Failure, chain};
+use crate::keys::{Key, Prefix};
+
+/// The SDK retries a request until the answer's first byte; a body that breaks after it is fetched again here.
+const BODY_ATTEMPTS: u32 = 3;
+
+/// The longest that one body may take. The SDK gives up a body that stands still, not one that trickles.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// No object is larger, and a server may not read a larger number.
+const LARGEST_OFFSET: u64 = i64::MAX.unsigned_abs();
+
+/// A bucket.
+#[derive(Debug, Clone)]
+pub struct S3Storage {
+    client: Client,
+    bucket: String,
+}
+
+impl S3Storage {
+    /// The bucket of that name.
+    #[must_use]
+    pub fn new(client: Client, bucket: impl Into<String>) -> Self {
+        Self { client, bucket: bucket.into() }
+    }
+
+    /// One request for an object, up to the first byte of its body.
+    async fn request(
+        &self,
+        key: &Key,
+        range: Option<&str>,
+        if_match: Option<&ETag>,
+    ) -> Result<GetObjectOutput, Failure> {
+        let request = self.client.get_object().bucket(&self.bucket).key(key.as_str());
+        let request = request.set_range(range.map(str::to_owned)).set_if_match(if_match.map(quoted));
+        request.send().await.map_err(|error| Failure::of(&error))
+    }
+
+    /// No bytes, but tag and size: HTTP has no empty range, and S3 answers 416 to one that begins at the end.
+    async fn no_bytes(&self, key: &Key, if_match: Option<&ETag>) -> Result<Object, Error> {
+        let request = self.client.head_object().bucket(&self.bucket).key(key.as_str());
+        let head = request.set_if_match(if_match.map(quoted)).send().await;
+        let head = head.map_err(|error| read_error("head", key.as_str(), &error))?;
+        let size_bytes = non_negative(head.content_length());
+        Ok(Object { bytes: Bytes::new(), etag: unquoted(head.e_tag()), size_bytes })
+    }
+}
+
+#[async_trait]
+impl ObjectStorage for S3Storage {
+    async fn get(&self, key: &Key, range: ByteRange, if_match: Option<&ETag>) -> Result<Object, Error> {
+        let header = match &range {
+            ByteRange::Whole => None,
+            ByteRange::Bounded(bounds) if bounds.start < bounds.end => {
+                Some(format!("bytes={}-{}", bounds.start, (bounds.end - 1).min(LARGEST_OFFSET)))
+            }
+            ByteRange::Suffix(length_bytes) if *length_bytes > 0 => Some(format!("bytes=-{length_bytes}")),
+            ByteRange::Bounded(_) | ByteRange::Suffix(_) => return self.no_bytes(key, if_match).await,
+        };
+        let mut attempt = 1;
+        loop {
+            let output = match self.request(key, header.as_deref(), if_match).await {
+                Ok(output) => output,
+                Err(failure) if failure.status == Some(416) => return self.no_bytes(key, if_match).await,
+                Err(failure) => return Err(classified("get", key.as_str(), failure)),
+            };
+            match body(output).await {
+                Ok(object) => return Ok(object),
+                Err(reason) if attempt < BODY_ATTEMPTS => {
+                    tracing::debug!(%key, attempt, reason, "the body broke off");
+                    attempt += 1;
+                }
+                Err(reason) => return Err(Error::Transient { operation: "get", key: key.to_string(), reason }),
+            }
+        }
+    }
+
+    async fn list(&self, prefix: &Prefix) -> Result<Vec<ObjectMeta>, Error> {
+        // Encoded, because a key may hold characters that no XML document can.
+        let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix.as_str());
+        let mut pages = request.encoding_type(EncodingType::Url).into_paginator().send();
+        let mut objects = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| classified("list", prefix.as_str(), Failure::of(&error)))?;
+            let is_encoded = page.encoding_type() == Some(&EncodingType::Url);
+            for object in page.contents() {
+                let text = object.key().unwrap_or_default();
+                let key = if is_encoded { url_decoded(text) } else { text.to_owned() };
+                if key.ends_with('/') && object.size() == Some(0) {
+                    continue; // The console's marker of an empty folder.
+                }
+                match Key::parse(&key) {
+                    Ok(key) => objects.push(ObjectMeta {
+                        key,
+                        size_bytes: non_negative(object.size()),
+                        etag: unquoted(object.e_tag()),
+                    }),
+                    Err(error) => tracing::warn!(%prefix, %error, "a listed object is left out"),
+                }
+            }
+        }
+        // General purpose buckets list in this order, directory buckets in none.
+        objects.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        Ok(objects)
+    }
+
+    async fn put(
+        &self,
+        key: &Key,
+        body: Bytes,
+        content_type: &'static str,
+        condition: PutCondition,
+    ) -> Result<ETag, Error> {
+        let request = self.client.put_object().bucket(&self.bucket).key(key.as_str()).content_type(content_type);
+        let request = match &condition {
+            PutCondition::Always => request,
+            PutCondition::IfAbsent => request.if_none_match("*"),
+            PutCondition::IfMatch(etag) => request.if_match(quoted(etag)),
+        };
+        let output = request.body(ByteStream::from(body)).send().await;
+        let output =
+            output.map_err(|error| match (classified("put", key.as_str(), Failure::of(&error)), condition) {
+                // There is no object that could have the tag.
+                (Error::NotFound { key }, PutCondition::IfMatch(_)) => Error::Precondition { key },
+                (error, _) => error,
+            })?;
+        Ok(unquoted(output.e_tag()))
+    }
+}
+
+/// Reads the body whole, in bounded time.
+async fn body(output: GetObjectOutput) -> Result<Object, String> {
+    let etag = unquoted(output.e_tag());
+    let total = output.content_range().and_then(|range| range.rsplit_once('/')?.1.parse().ok());
+    let size_bytes = total.unwrap_or_else(|| non_negative(output.content_length()));
+    match tokio::time::timeout(BODY_TIMEOUT, output.body.collect()).await {
+        Ok(Ok(body)) => Ok(Object { bytes: body.into_bytes(), etag, size_bytes }),
+        Ok(Err(error)) => Err(chain(&error)),
+        Err(_) => Err(format!("the body took longer than {} s", BODY_TIMEOUT.as_secs())),
+    }
+}
+
+fn read_error<E>(operation: &'static str, key: &str, error: &SdkError<E, HttpResponse>) -> Error
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    classified(operation, key, Failure::of(error))
+}
+
+fn classified(operation: &'static str, key: &str, failure: Failure) -> Error {
+    let key = key.to_owned();
+    let no_bucket = failure.code.as_deref() == Some("NoSuchBucket");
+    match failure.status {
+        _ if failure.transient => Error::Transient { operation, key, reason: failure.reason },
+        Some(404) if !no_bucket => Error::NotFound { key },
+        Some(412) => Error::Precondition { key },
+        Some(409) => Error::Conflict { key },
+        _ => Error::Refused { operation, key, reason: failure.reason },
+    }
+}
+
+fn quoted(etag: &ETag) -> String {
+    format!("\"{etag}\"")
+}
+
+fn unquoted(etag: Option<&str>) -> ETag {
+    ETag(etag.unwrap_or_default().trim_matches('"').to_owned())
+}
+
+fn non_negative(size: Option<i64>) -> u64 {
+    size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0)
+}
+
+/// Undoes `encoding-type=url`: `+` is a space, `%XX` a byte. What is no such sequence stays as it is.
+fn url_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let escaped = match (first, tail) {
+            (b'%', [high, low, ..]) => hex_byte(*high, *low),
+            _ => None,
+        };
+        match escaped {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(if *first == b'+' { b' ' } else { *first });
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn hex_byte(high: u8, low: u8) -> Option<u8> {
+    let mut byte = [0];
+    hex::decode_to_slice([high, low], &mut byte).ok()?;
+    Some(byte[0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(status: u16, code: &str, transient: bool) -> Failure {
+        Failure { status: Some(status), code: Some(code.to_owned()), transient, reason: String::new() }
+    }
+
+    #[test]
+    fn a_status_is_one_error_of_the_port() {
+        let of = |status, code, transient| classified("get", "k", failure(status, code, transient));
+        assert!(matches!(of(404, "NoSuchKey", false), Error::NotFound { .. }));
+        assert!(matches!(of(404, "NoSuchBucket", false), Error::Refused { .. }));
+        assert!(matches!(of(412, "PreconditionFailed", false), Error::Precondition { .. }));
+        assert!(matches!(of(409, "ConditionalRequestConflict", false), Error::Conflict { .. }));
+        assert!(matches!(of(403, "AccessDenied", false), Error::Refused { .. }));
+        assert!(matches!(of(503, "SlowDown", true), Error::Transient { .. }));
+    }
+
+    #[test]
+    fn listed_keys_are_decoded() {
+        for (encoded, decoded) in
+            [("a/b", "a/b"), ("a+b%2Bc%3Dd%25", "a b+c=d%"), ("%", "%"), ("%4", "%4"), ("%zz", "%zz"), ("%01", "\u{1}")]
+        {
+            assert_eq!(url_decoded(encoded), decoded);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The exponential moving average: values in, as many means out.
+
+use crate::expression::WindowLength;
+use crate::series::NULL;
+
+/// The exponential moving average of span N: `alpha = 2 / (N + 1)`, started at the first value.
+///
+/// A value x gives `(w·mean + alpha·x) / (w + alpha)`, where the weight w of the mean is `1 − alpha` right after a
+/// value and decays by that factor at each observation that is null or not finite; at those the mean is repeated.
+/// Null before the first value. The recursion is that of pandas' `ewm(span=N, adjust=False, ignore_na=False).mean()`.
+pub(super) fn ema(values: &[f64], window: WindowLength) -> Vec<f64> {
+    let alpha = 2.0 / (f64::from(window.get()) + 1.0);
+    let decay = 1.0 - alpha;
+    let mut mean = NULL;
+    let mut weight = decay;
+    let next_mean = |&value: &f64| {
+        if !value.is_finite() {
+            weight *= decay;
+            return mean;
+        }
+        if mean.is_nan() {
+            mean = value;
+        } else {
+            let next = (weight * mean + alpha * value) / (weight + alpha);
+            // A mean lies between what it is the mean of. Rounding does not know: it moves a constant series in its
+            // last bits and carries the largest floats to infinity.
+            mean = next.max(mean.min(value)).min(mean.max(value));
+        }
+        weight = decay;
+        mean
+    };
+    values.iter().map(next_mean).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(window: u32, values: &[f64], expected: &[f64]) {
+        let means = ema(values, WindowLength::new(window).unwrap());
+        assert_eq!(means.len(), expected.len());
+        for (mean, expected) in means.iter().zip(expected) {
+            let is_close = (mean - expected).abs() <= 1e-15 * expected.abs();
+            assert!(is_close || (mean.is_nan() && expected.is_nan()), "{values:?}: {means:?}");
+        }
+    }
+
+    #[test]
+    fn it_starts_at_the_first_value() {
+        check(3, &[2.0, 4.0, 8.0], &[2.0, 3.0, 5.5]);
+        check(3, &[NULL, NULL, 2.0, 4.0], &[NULL, NULL, 2.0, 3.0]);
+        check(3, &[], &[]);
+        check(3, &[NULL, NULL], &[NULL, NULL]);
+    }
+
+    #[test]
+    fn at_a_null_the_mean_is_repeated_and_its_weight_decays() {
+        // alpha = 1/2. After one null the mean weighs 1/4, after two 1/8, and 1/2 again after a value.
+        check(3, &[2.0, NULL, 8.0, 8.0], &[2.0, 2.0, 6.0, 7.0]);
+        check(3, &[2.0, NULL, NULL, 12.0, 0.0], &[2.0, 2.0, 2.0, 10.0, 5.0]);
+    }
+
+    #[test]
+    fn what_is_not_finite_counts_as_null() {
+        for odd in [f64::INFINITY, f64::NEG_INFINITY] {
+            check(3, &[odd, 2.0, odd, 8.0], &[NULL, 2.0, 2.0, 6.0]);
+        }
+    }
+
+    #[test]
+    fn a_span_of_one_is_the_value_itself() {
+        check(1, &[3.0, NULL, -5.0, f64::INFINITY], &[3.0, 3.0, -5.0, -5.0]);
+    }
+
+    #[test]
+    fn a_constant_stays_constant_and_the_largest_floats_stay_finite() {
+        for value in [0.1, 1.0 / 3.0, f64::MAX, f64::MIN] {
+            let means = ema(&[value; 100], WindowLength::new(7).unwrap());
+            assert!(means.iter().all(|&mean| mean == value), "{value}");
+        }
+        check(2, &[f64::MAX, f64::MIN], &[f64::MAX, -f64::MAX / 3.0]);
+    }
+
+    #[test]
+    fn a_weight_that_decayed_to_nothing_forgets_the_mean() {
+        let mut values = vec![1.0];
+        values.extend(vec![NULL; 5_000]);
+        values.push(7.0);
+        let means = ema(&values, WindowLength::new(3).unwrap());
+        assert_eq!((means[5_000], means[5_001]), (1.0, 7.0));
+    }
+}

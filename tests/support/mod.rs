@@ -1,0 +1,5 @@
+//! What tests share: a local AWS.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of the support")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where its support fails")]
+
+pub mod local_aws;
