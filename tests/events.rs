@@ -9,13 +9,12 @@ use std::path::{Path, PathBuf};
 use aws_lambda_events::event::sqs::{SqsEvent, SqsMessage};
 use md5::{Digest, Md5};
 use metrics_engine::dataset::{Dataset, csv};
-use metrics_engine::expression::{Expr, ExpressionType, Limits};
-use metrics_engine::ids::DatasetId;
-use metrics_engine::keys::Prefix;
-use serde_json::Value;
+use metrics_engine::expression::Limits;
+use metrics_engine::ids::{DatasetId, SeriesCode};
+use metrics_engine::keys::{Prefix, Prefixes};
+use metrics_engine::request::{self, Rules, RunRequest, Unreadable};
 
-/// Batches whose records are broken on purpose.
-const BROKEN_EXPRESSION: &str = "08-invalid-expression.json";
+/// The batch that asks for a series that is not there.
 const MISSING_SERIES: &str = "10-missing-series.json";
 
 fn root() -> &'static Path {
@@ -40,17 +39,17 @@ fn records() -> Vec<(String, SqsMessage)> {
     batches().into_iter().flat_map(one_by_one).collect()
 }
 
-/// The requests that can be read, out of their SNS envelope where they have one.
-fn requests() -> Vec<(String, Value)> {
-    let request = |body: &str| -> Option<Value> {
-        let body: Value = serde_json::from_str(body).ok()?;
-        match body["Message"].as_str() {
-            Some(message) => serde_json::from_str(message).ok(),
-            None => Some(body),
-        }
+/// What the records say, as the worker reads them.
+fn requests() -> Vec<(String, Result<RunRequest, Unreadable>)> {
+    let rules = Rules {
+        bucket: "metrics".to_owned(),
+        input_prefixes: Prefixes::parse("datasets/").unwrap(),
+        output_prefixes: Prefixes::parse("metrics/").unwrap(),
+        body_bytes: 1 << 20,
+        expression: Limits::default(),
     };
-    let read = |(name, record): (String, SqsMessage)| Some((name, request(record.body.as_deref()?)?));
-    records().into_iter().filter_map(read).collect()
+    let read = |(name, record): (String, SqsMessage)| (name, request::decode(record.body.as_deref().unwrap(), &rules));
+    records().into_iter().map(read).collect()
 }
 
 #[test]
@@ -90,20 +89,19 @@ fn messages_are_told_apart_and_sequence_numbers_ascend() {
 }
 
 #[test]
-fn every_expression_but_the_broken_one_parses() {
-    for (name, request) in requests() {
-        let declared = ExpressionType::parse(request["expressionType"].as_str().unwrap()).unwrap();
-        let expr = Expr::parse_declared(&request["expressionJson"], declared, &Limits::default());
-        assert_eq!(expr.is_err(), name == BROKEN_EXPRESSION, "{name}: {expr:?}");
-        let Ok(expr) = expr else { continue };
-        let inputs: BTreeSet<&str> =
-            request["inputs"].as_array().unwrap().iter().map(|input| input["seriesCode"].as_str().unwrap()).collect();
-        assert_eq!(
-            expr.series_codes().into_iter().map(|code| code.as_str()).collect::<BTreeSet<_>>(),
-            inputs,
-            "{name}"
-        );
-    }
+fn the_worker_reads_every_record_as_the_readme_says() {
+    let line = |(name, request): (String, Result<RunRequest, Unreadable>)| match request {
+        Err(unreadable) => format!("{name}: unreadable: {unreadable}"),
+        Ok(RunRequest { run, work: Err(invalid) }) => {
+            format!("{name}: {} is invalid: {}: {invalid}", run.metric_code, invalid.code().as_str())
+        }
+        Ok(RunRequest { run, work: Ok(work) }) => {
+            let codes: Vec<&str> = work.inputs.keys().map(SeriesCode::as_str).collect();
+            format!("{name}: {} of {}", run.metric_code, codes.join(", "))
+        }
+    };
+    let lines: Vec<String> = requests().into_iter().map(line).collect();
+    insta::assert_snapshot!(lines.join("\n"));
 }
 
 #[test]
@@ -111,12 +109,14 @@ fn requests_name_the_version_and_the_series_that_the_sample_dataset_has() {
     let sample = fs::File::open(root().join("sample-data/eurofxref-hist.csv")).unwrap();
     let rates = csv::parse(sample).unwrap();
     let datasets = Prefix::parse("datasets").unwrap();
-    let dataset = Dataset::plan(&rates, &datasets, &DatasetId::parse("ecb_fx").unwrap(), None).unwrap();
+    let dataset_id = DatasetId::parse("ecb_fx").unwrap();
+    let dataset = Dataset::plan(&rates, &datasets, &dataset_id, None).unwrap();
     for (name, request) in requests() {
-        let entry = &request["catalog"]["datasets"]["ecb_fx"];
-        assert_eq!(entry["manifestPath"], dataset.manifest_key().as_str(), "{name}");
-        let is_known = |input: &Value| dataset.manifest().series_codes.iter().any(|code| input["seriesCode"] == **code);
-        let all_known = request["inputs"].as_array().unwrap().iter().all(is_known);
-        assert_eq!(all_known, name != MISSING_SERIES, "{name}");
+        let Ok(RunRequest { work: Ok(work), .. }) = request else { continue };
+        let paths = &work.datasets[&dataset_id];
+        assert_eq!(&paths.manifest, dataset.manifest_key(), "{name}");
+        assert_eq!(paths.projections.as_str(), "datasets/ecb_fx/projections/", "{name}");
+        let is_known = |code: &SeriesCode| dataset.manifest().series_codes.iter().any(|known| known == code.as_str());
+        assert_eq!(work.inputs.keys().all(is_known), name != MISSING_SERIES, "{name}");
     }
 }

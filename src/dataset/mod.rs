@@ -3,6 +3,7 @@
 //!
 //! Nothing depends on the clock or the machine: the same file gives the same bytes under the same keys.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use parquet::errors::ParquetError;
 
 use crate::ids::{self, DatasetId, SeriesCode};
 use crate::keys::{self, Key, Prefix};
-use crate::storage::{self, ObjectStorage, PutCondition};
+use crate::storage::{self, ETag, ObjectStorage, PutCondition};
 
 pub mod csv;
 mod manifest;
@@ -58,6 +59,7 @@ pub enum Error {
 /// A dataset ready to be encoded and written.
 #[derive(Debug)]
 pub struct Dataset<'a> {
+    root: Prefix,
     manifest_key: Key,
     manifest: Manifest,
     series: Vec<DatasetSeries<'a>>,
@@ -131,7 +133,7 @@ impl<'a> Dataset<'a> {
             partitions: months.iter().map(|month| folder_of(&month.file).to_owned()).collect(),
             partition_strategy: manifest::PARTITION_STRATEGY,
         };
-        Ok(Self { manifest_key, manifest, series, months })
+        Ok(Self { root: datasets.folder(dataset_id.as_str())?, manifest_key, manifest, series, months })
     }
 
     /// The key of the version's manifest.
@@ -164,17 +166,22 @@ impl<'a> Dataset<'a> {
         data.chain(manifest)
     }
 
-    /// Writes all objects; calls `written` after each.
+    /// Writes all objects but those that are there already with the same tag; calls `done` after each.
     ///
     /// # Errors
     /// When an object cannot be encoded, or the store does not take it.
-    pub async fn write(&self, storage: &dyn ObjectStorage, mut written: impl FnMut() + Send) -> Result<(), Error> {
+    pub async fn write(&self, storage: &dyn ObjectStorage, mut done: impl FnMut() + Send) -> Result<(), Error> {
+        let stored = storage.list(&self.root).await?.into_iter().map(|object| (object.key, object.etag));
+        let stored: BTreeMap<Key, ETag> = stored.collect();
         for object in self.objects() {
             let (key, body) = object?;
-            let is_manifest = key == self.manifest_key;
-            let content_type = if is_manifest { "application/json" } else { "application/vnd.apache.parquet" };
-            storage.put(&key, body, content_type, PutCondition::Always).await?;
-            written();
+            // Where tags are made in another way none is equal, and everything is written.
+            if stored.get(&key) != Some(&ETag::of(&body)) {
+                let is_manifest = key == self.manifest_key;
+                let content_type = if is_manifest { "application/json" } else { "application/vnd.apache.parquet" };
+                storage.put(&key, body, content_type, PutCondition::Always).await?;
+            }
+            done();
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use sha2::{Digest, Sha256};
 
 use super::*;
+use crate::storage::memory::{MemoryStorage, Operation};
 
 const SAMPLE: &[u8] = include_bytes!("../../sample-data/eurofxref-hist.csv");
 
@@ -111,4 +112,26 @@ fn every_file_of_the_samples_manifest_exists_and_no_other() {
     let gap = |file: &&String| file.starts_with("ECB_EUR_ISK_D/year=201");
     let years: Vec<&str> = manifest.parquet_files.iter().filter(gap).map(|file| &file[14..23]).collect();
     assert_eq!((years.first(), years.last()), (Some(&"year=2018"), Some(&"year=2019")));
+}
+
+#[tokio::test]
+async fn what_is_there_already_is_not_written_again() {
+    let rates = small();
+    let dataset = plan(&rates);
+    let storage = MemoryStorage::new();
+    let mut done_count = 0;
+    dataset.write(&storage, || done_count += 1).await.unwrap();
+    assert_eq!(done_count, dataset.object_count());
+    for object in dataset.objects() {
+        let (key, body) = object.unwrap();
+        assert_eq!(storage.peek(&key), Some(body), "{key}");
+    }
+
+    let put_count = || storage.trace().iter().filter(|step| step.call.operation == Operation::Put).count();
+    let changed = dataset.objects().next().unwrap().unwrap().0;
+    storage.insert(&changed, "other bytes");
+    let before = put_count();
+    dataset.write(&storage, || ()).await.unwrap();
+    assert_eq!(put_count() - before, 1);
+    assert_ne!(storage.peek(&changed), Some("other bytes".into()));
 }
