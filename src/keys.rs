@@ -192,6 +192,12 @@ impl Prefixes {
         if prefixes.is_empty() { Err(Error::Empty) } else { Ok(Self(prefixes)) }
     }
 
+    /// No prefix: nothing lies under it.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(Vec::new())
+    }
+
     /// The key or prefix, if it lies under one of these.
     ///
     /// # Errors

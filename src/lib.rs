@@ -20,6 +20,7 @@ pub mod worker;
 // The edges of the process.
 pub mod aws;
 pub mod storage;
+pub mod config;
 
 // Beside the worker: input for it, and the command line.
 pub mod cli;

@@ -1,4 +1,8 @@
 //! The worker: a run from its request to its completed event.
 
+pub mod deadline;
+pub mod heartbeat;
+pub mod resolve;
 pub mod plan;
 pub mod evaluate;
+pub mod write;

@@ -1,0 +1,413 @@
+//! The configuration: the environment parsed once, at cold start. Every missing or malformed variable is named in one
+//! message, so that one deployment mends them all.
+
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::expression;
+use crate::keys::{DataFile, Prefixes};
+use crate::request::Rules;
+use crate::worker::evaluate::Calendar;
+
+/// Everything the functions can be told from outside.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `AWS_REGION`
+    pub region: String,
+    /// `AWS_ENDPOINT_URL` and its service-specific forms: a local stand-in for AWS.
+    pub endpoints: Endpoints,
+    /// The topics of the three events.
+    pub topics: Topics,
+    /// `AWS_SQS_RUN_REQUEST_QUEUE_URL`; otherwise derived from a record's `eventSourceARN`.
+    pub queue_url: Option<String>,
+    /// `AWS_SQS_RUN_REQUEST_QUEUE_ENABLED`: whether the polling mode polls. The Lambda handler does not look at it.
+    pub queue_enabled: bool,
+    /// `DEAD_LETTER_QUEUE_URL`
+    pub dead_letter_queue_url: Option<String>,
+    /// `MAX_RECEIVE_COUNT`: the receive that is a record's last.
+    pub max_receive_count: u32,
+    /// `WORKER_HEARTBEAT_INTERVAL_SECONDS`; none where `WORKER_HEARTBEAT_ENABLED` is false.
+    pub heartbeat_interval: Option<Duration>,
+    /// `INPUT_SCOPE`
+    pub input_scope: InputScope,
+    /// `OUTPUT_FORMAT`: the files of a version, JSONL first.
+    pub output_files: Vec<DataFile>,
+    /// `OUTPUT_COMPRESSION`
+    pub output_compression: OutputCompression,
+    /// `CALENDAR_TIMEZONE`
+    pub calendar: Calendar,
+    /// `READ_CONCURRENCY`: requests in flight.
+    pub read_concurrency: NonZeroUsize,
+    /// What requests are held against: `AWS_S3_BUCKET`, the prefixes and the limits.
+    pub rules: Rules,
+    /// `LIMIT_PAGE_BYTES`: the largest Parquet page, uncompressed.
+    pub page_bytes_limit: u64,
+    /// `LOG_LEVEL`, or `AWS_LAMBDA_LOG_LEVEL`.
+    pub log_level: tracing::Level,
+    /// `PROMETHEUS_PORT`: polling mode only.
+    pub prometheus_port: u16,
+}
+
+/// Where the services are, if not at AWS.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// `AWS_ENDPOINT_URL_S3`, or `AWS_ENDPOINT_URL`
+    pub s3: Option<String>,
+    /// `AWS_ENDPOINT_URL_SNS`, or `AWS_ENDPOINT_URL`
+    pub sns: Option<String>,
+    /// `AWS_ENDPOINT_URL_SQS`, or `AWS_ENDPOINT_URL`
+    pub sqs: Option<String>,
+}
+
+/// The topics' ARNs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topics {
+    /// `AWS_SNS_METRIC_RUN_STARTED_TOPIC_ARN`
+    pub started: String,
+    /// `AWS_SNS_METRIC_RUN_HEARTBEAT_TOPIC_ARN`
+    pub heartbeat: String,
+    /// `AWS_SNS_METRIC_RUN_COMPLETED_TOPIC_ARN`
+    pub completed: String,
+}
+
+/// Which files of a series a run reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputScope {
+    /// The listing of the series' folder and the manifest's files: its whole history.
+    Projections,
+    /// The manifest's files alone: what one version touched.
+    Manifest,
+}
+
+/// How Parquet pages are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputCompression {
+    /// Not at all.
+    None,
+    /// Gzip, at its default level.
+    Gzip,
+    /// Snappy.
+    Snappy,
+    /// Zstandard, at its default level.
+    Zstd,
+    /// LZ4, raw blocks.
+    Lz4,
+    /// Brotli, at its default level.
+    Brotli,
+}
+
+/// All that is wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the configuration has {} problem(s): {}", problems.len(), problems.join("; "))]
+pub struct Error {
+    /// One sentence for each variable, naming it.
+    pub problems: Vec<String>,
+}
+
+/// Every variable that is read, with its default; `.env.example` lists the same, and a test compares them.
+pub const VARIABLES: [&str; 33] = [
+    "AWS_S3_BUCKET",
+    "AWS_SNS_METRIC_RUN_STARTED_TOPIC_ARN",
+    "AWS_SNS_METRIC_RUN_HEARTBEAT_TOPIC_ARN",
+    "AWS_SNS_METRIC_RUN_COMPLETED_TOPIC_ARN",
+    "AWS_SNS_EVENTS_TOPIC_ARN",
+    "AWS_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL_SNS",
+    "AWS_ENDPOINT_URL_SQS",
+    "AWS_SQS_RUN_REQUEST_QUEUE_URL",
+    "AWS_SQS_RUN_REQUEST_QUEUE_ENABLED",
+    "DEAD_LETTER_QUEUE_URL",
+    "MAX_RECEIVE_COUNT",
+    "WORKER_HEARTBEAT_ENABLED",
+    "WORKER_HEARTBEAT_INTERVAL_SECONDS",
+    "INPUT_SCOPE",
+    "OUTPUT_FORMAT",
+    "OUTPUT_COMPRESSION",
+    "CALENDAR_TIMEZONE",
+    "READ_CONCURRENCY",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    "INPUT_PREFIXES",
+    "OUTPUT_PREFIXES",
+    "LIMIT_BODY_BYTES",
+    "LIMIT_EXPRESSION_DEPTH",
+    "LIMIT_EXPRESSION_NODES",
+    "LIMIT_EXPRESSION_OPERANDS",
+    "LIMIT_WINDOW",
+    "LIMIT_PAGE_BYTES",
+    "LOG_LEVEL",
+    "AWS_LAMBDA_LOG_LEVEL",
+    "PROMETHEUS_PORT",
+];
+
+/// JSON deeper than 128 levels is not parsed at all, and each level of an expression takes up to two of JSON.
+const DEEPEST_EXPRESSION: usize = 60;
+
+impl Config {
+    /// Reads the configuration from a lookup of variables. An empty variable counts as missing.
+    ///
+    /// # Errors
+    /// All problems at once.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let mut reader = Reader { lookup: &lookup, problems: Vec::new() };
+        let endpoint = |service: &str| reader.text(service).or_else(|| reader.text("AWS_ENDPOINT_URL"));
+        let endpoints = Endpoints {
+            s3: endpoint("AWS_ENDPOINT_URL_S3"),
+            sns: endpoint("AWS_ENDPOINT_URL_SNS"),
+            sqs: endpoint("AWS_ENDPOINT_URL_SQS"),
+        };
+        let config = Self {
+            region: reader.text("AWS_REGION").unwrap_or_else(|| "us-east-1".to_owned()),
+            endpoints,
+            topics: reader.topics(),
+            queue_url: reader.text("AWS_SQS_RUN_REQUEST_QUEUE_URL"),
+            queue_enabled: reader.boolean("AWS_SQS_RUN_REQUEST_QUEUE_ENABLED"),
+            dead_letter_queue_url: reader.text("DEAD_LETTER_QUEUE_URL"),
+            max_receive_count: reader.number("MAX_RECEIVE_COUNT", 5, 1, 1_000),
+            heartbeat_interval: reader.heartbeat_interval(),
+            input_scope: reader.choice("INPUT_SCOPE", InputScope::Projections, &INPUT_SCOPES),
+            output_files: reader.choice("OUTPUT_FORMAT", OutputFormat::Both, &OUTPUT_FORMATS).files(),
+            output_compression: reader.choice("OUTPUT_COMPRESSION", OutputCompression::Snappy, &OUTPUT_COMPRESSIONS),
+            calendar: reader.calendar(),
+            read_concurrency: reader.read_concurrency(),
+            rules: reader.rules(),
+            page_bytes_limit: reader.number("LIMIT_PAGE_BYTES", 64 << 20, 1 << 10, 1 << 31),
+            log_level: reader.log_level(),
+            prometheus_port: reader.number("PROMETHEUS_PORT", 9_300, 0, u16::MAX),
+        };
+        if reader.problems.is_empty() { Ok(config) } else { Err(Error { problems: reader.problems }) }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum OutputFormat {
+    Jsonl,
+    Parquet,
+    Both,
+}
+
+impl OutputFormat {
+    fn files(self) -> Vec<DataFile> {
+        match self {
+            Self::Jsonl => vec![DataFile::Jsonl],
+            Self::Parquet => vec![DataFile::Parquet],
+            Self::Both => vec![DataFile::Jsonl, DataFile::Parquet],
+        }
+    }
+}
+
+const INPUT_SCOPES: [(&str, InputScope); 2] =
+    [("projections", InputScope::Projections), ("manifest", InputScope::Manifest)];
+
+const OUTPUT_FORMATS: [(&str, OutputFormat); 3] =
+    [("jsonl", OutputFormat::Jsonl), ("parquet", OutputFormat::Parquet), ("both", OutputFormat::Both)];
+
+const OUTPUT_COMPRESSIONS: [(&str, OutputCompression); 6] = [
+    ("none", OutputCompression::None),
+    ("gzip", OutputCompression::Gzip),
+    ("snappy", OutputCompression::Snappy),
+    ("zstd", OutputCompression::Zstd),
+    ("lz4", OutputCompression::Lz4),
+    ("brotli", OutputCompression::Brotli),
+];
+
+const LOG_LEVELS: [(&str, tracing::Level); 5] = [
+    ("error", tracing::Level::ERROR),
+    ("warn", tracing::Level::WARN),
+    ("info", tracing::Level::INFO),
+    ("debug", tracing::Level::DEBUG),
+    ("trace", tracing::Level::TRACE),
+];
+
+/// Reads variables and collects what is wrong with them; a default stands in for a wrong value until the end.
+struct Reader<'a> {
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    problems: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn text(&self, name: &str) -> Option<String> {
+        (self.lookup)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
+    fn topics(&mut self) -> Topics {
+        let mut topic = |name: &str| {
+            let arn = self.text(name).or_else(|| self.text("AWS_SNS_EVENTS_TOPIC_ARN")).unwrap_or_default();
+            if arn.is_empty() {
+                self.problems.push(format!("{name} is missing, and so is AWS_SNS_EVENTS_TOPIC_ARN"));
+            } else if !arn.starts_with("arn:") {
+                self.problems.push(format!("{name} is {arn:?}, expected the ARN of a topic"));
+            }
+            arn
+        };
+        Topics {
+            started: topic("AWS_SNS_METRIC_RUN_STARTED_TOPIC_ARN"),
+            heartbeat: topic("AWS_SNS_METRIC_RUN_HEARTBEAT_TOPIC_ARN"),
+            completed: topic("AWS_SNS_METRIC_RUN_COMPLETED_TOPIC_ARN"),
+        }
+    }
+
+    fn boolean(&mut self, name: &str) -> bool {
+        self.choice(name, true, &[("true", true), ("false", false), ("1", true), ("0", false)])
+    }
+
+    fn number<T>(&mut self, name: &str, default: T, least: T, most: T) -> T
+    where
+        T: FromStr + PartialOrd + Copy + std::fmt::Display,
+    {
+        let Some(text) = self.text(name) else { return default };
+        match text.parse() {
+            Ok(number) if number >= least && number <= most => number,
+            _ => {
+                self.problems.push(format!("{name} is {text:?}, expected a number from {least} to {most}"));
+                default
+            }
+        }
+    }
+
+    fn choice<T: Copy>(&mut self, name: &str, default: T, choices: &[(&str, T)]) -> T {
+        let Some(text) = self.text(name) else { return default };
+        let chosen = choices.iter().find(|(choice, _)| text.eq_ignore_ascii_case(choice));
+        if let Some((_, value)) = chosen {
+            return *value;
+        }
+        let names: Vec<&str> = choices.iter().map(|(choice, _)| *choice).collect();
+        self.problems.push(format!("{name} is {text:?}, expected one of {}", names.join(", ")));
+        default
+    }
+
+    fn heartbeat_interval(&mut self) -> Option<Duration> {
+        let is_enabled = self.boolean("WORKER_HEARTBEAT_ENABLED");
+        let seconds = self.number("WORKER_HEARTBEAT_INTERVAL_SECONDS", 30.0, 0.1, 3_600.0);
+        is_enabled.then(|| Duration::from_secs_f64(seconds))
+    }
+
+    fn calendar(&mut self) -> Calendar {
+        const NAME: &str = "CALENDAR_TIMEZONE";
+        let Some(text) = self.text(NAME) else { return Calendar::utc() };
+        Calendar::parse(&text).unwrap_or_else(|_| {
+            self.problems.push(format!("{NAME} is {text:?}, expected an IANA time zone such as Europe/Madrid"));
+            Calendar::utc()
+        })
+    }
+
+    /// A request in flight holds a connection with its TLS state and an object of up to 1 MiB, and Lambda gives CPU
+    /// in proportion to memory: one request for each 16 MB keeps the smallest function within its memory, and 128 is
+    /// where one prefix of S3 and one network card stop getting faster.
+    fn read_concurrency(&mut self) -> NonZeroUsize {
+        let memory_mb = self.number("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 1_024, 1, 1 << 20);
+        let from_memory = (memory_mb / 16).clamp(8, 128);
+        let concurrency = self.number("READ_CONCURRENCY", from_memory, 1, 1_024);
+        NonZeroUsize::new(concurrency).unwrap_or(NonZeroUsize::MIN)
+    }
+
+    fn rules(&mut self) -> Rules {
+        let bucket = self.text("AWS_S3_BUCKET").unwrap_or_else(|| {
+            self.problems.push("AWS_S3_BUCKET is missing: the bucket of datasets and metrics".to_owned());
+            String::new()
+        });
+        let limits = expression::Limits::default();
+        Rules {
+            bucket,
+            input_prefixes: self.prefixes("INPUT_PREFIXES", "datasets/"),
+            output_prefixes: self.prefixes("OUTPUT_PREFIXES", "metrics/"),
+            body_bytes: self.number("LIMIT_BODY_BYTES", 1 << 20, 1 << 10, 1 << 24),
+            expression: expression::Limits {
+                depth: self.number("LIMIT_EXPRESSION_DEPTH", limits.depth, 1, DEEPEST_EXPRESSION),
+                nodes: self.number("LIMIT_EXPRESSION_NODES", limits.nodes, 1, 1_000_000),
+                operands: self.number("LIMIT_EXPRESSION_OPERANDS", limits.operands, 2, 1_000_000),
+                window: self.number("LIMIT_WINDOW", limits.window, 1, u32::MAX),
+            },
+        }
+    }
+
+    fn prefixes(&mut self, name: &str, default: &str) -> Prefixes {
+        let text = self.text(name).unwrap_or_else(|| default.to_owned());
+        Prefixes::parse(&text).unwrap_or_else(|error| {
+            self.problems.push(format!("{name}: {error}"));
+            Prefixes::none()
+        })
+    }
+
+    fn log_level(&mut self) -> tracing::Level {
+        let from_lambda = self.choice("AWS_LAMBDA_LOG_LEVEL", tracing::Level::INFO, &LOG_LEVELS);
+        self.choice("LOG_LEVEL", from_lambda, &LOG_LEVELS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn config(variables: &[(&str, &str)]) -> Result<Config, Error> {
+        let variables: BTreeMap<&str, &str> = variables.iter().copied().collect();
+        Config::from_lookup(|name| {
+            assert!(VARIABLES.contains(&name), "{name} is not in VARIABLES");
+            variables.get(name).map(|text| (*text).to_owned())
+        })
+    }
+
+    const REQUIRED: [(&str, &str); 2] =
+        [("AWS_S3_BUCKET", "own"), ("AWS_SNS_EVENTS_TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:events.fifo")];
+
+    fn with(more: &[(&'static str, &'static str)]) -> Result<Config, Error> {
+        config(&[&REQUIRED, more].concat())
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let config = with(&[]).unwrap();
+        assert_eq!(config.max_receive_count, 5);
+        assert_eq!(config.heartbeat_interval, Some(Duration::from_secs(30)));
+        assert_eq!(config.input_scope, InputScope::Projections);
+        assert_eq!(config.output_files, [DataFile::Jsonl, DataFile::Parquet]);
+        assert_eq!(config.output_compression, OutputCompression::Snappy);
+        assert_eq!(config.topics.started, REQUIRED[1].1);
+        assert_eq!(config.rules.input_prefixes.to_string(), "datasets/");
+        assert_eq!(config.region, "us-east-1");
+        assert_eq!(config.read_concurrency.get(), 64);
+        assert_eq!(config.prometheus_port, 9_300);
+        assert!(config.queue_enabled);
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_named_at_once() {
+        let error = config(&[
+            ("AWS_SNS_METRIC_RUN_STARTED_TOPIC_ARN", "started"),
+            ("AWS_SNS_METRIC_RUN_COMPLETED_TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:completed"),
+            ("MAX_RECEIVE_COUNT", "many"),
+            ("OUTPUT_FORMAT", "csv"),
+            ("CALENDAR_TIMEZONE", "Mars/Olympus"),
+            ("WORKER_HEARTBEAT_INTERVAL_SECONDS", "0"),
+            ("INPUT_PREFIXES", "../"),
+            ("LOG_LEVEL", "loud"),
+            ("READ_CONCURRENCY", "0"),
+        ])
+        .unwrap_err();
+        insta::assert_snapshot!(error.problems.join("\n"));
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_missing() {
+        assert!(with(&[("DEAD_LETTER_QUEUE_URL", " ")]).unwrap().dead_letter_queue_url.is_none());
+        assert!(config(&[("AWS_S3_BUCKET", ""), REQUIRED[1]]).is_err());
+    }
+
+    #[test]
+    fn the_settings_of_a_service_precede_the_general_one() {
+        let endpoints =
+            with(&[("AWS_ENDPOINT_URL", "http://a"), ("AWS_ENDPOINT_URL_S3", "http://b")]).unwrap().endpoints;
+        assert_eq!((endpoints.s3.unwrap().as_str(), endpoints.sns.unwrap().as_str()), ("http://b", "http://a"));
+    }
+
+    #[test]
+    fn concurrency_follows_memory_unless_it_is_set() {
+        assert_eq!(with(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")]).unwrap().read_concurrency.get(), 8);
+        assert_eq!(with(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "10240")]).unwrap().read_concurrency.get(), 128);
+        assert_eq!(with(&[("READ_CONCURRENCY", "3")]).unwrap().read_concurrency.get(), 3);
+    }
+}

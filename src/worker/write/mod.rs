@@ -1,0 +1,487 @@
+//! The commit of a run: claim, data, manifest, `current`, marker, in that order. Each step reads what the store holds,
+//! does what is missing, and may be repeated by any attempt of the run at any time (docs/reliability.md).
+//!
+//! The claim decides. Its version moves only while it is open, its content is final once it is sealed, and every change
+//! of it is conditional on the tag last seen; so two attempts of one run can never commit two versions.
+
+pub mod encode;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::event::ErrorCode;
+use crate::keys::{DataFile, Key, VersionTs};
+use crate::manifest::{self, Claim, ManifestHead, Marker, OutputManifest, Outputs};
+use crate::request::Run;
+use crate::storage::{self, ByteRange, ETag, Object, ObjectStorage, PutCondition};
+use crate::worker::write::encode::Draft;
+
+/// A conditional update is repeated after each concurrent one; more than this many in a row is left to a redelivery.
+const MOST_CONDITIONAL_ATTEMPTS: u32 = 10;
+
+/// A version that lies further in the future than this is no neighbour of ours but a wrong clock.
+const NEIGHBOUR_SECONDS: i64 = 60;
+
+const JSON: &str = "application/json";
+
+/// Why a run could not be committed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store failed or refused.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// The run was, or is being, done for another request.
+    #[error("run {run_id} is known with another request: {key} has digest {found}, this request has {expected}")]
+    OtherRequest {
+        /// The run.
+        run_id: String,
+        /// The object that says so.
+        key: String,
+        /// Its digest.
+        found: String,
+        /// The digest of this request.
+        expected: String,
+    },
+    /// An object of the run's own metadata is not what the worker writes there.
+    #[error("{key} cannot be read: {reason}")]
+    Unreadable {
+        /// Its key.
+        key: String,
+        /// Why.
+        reason: String,
+    },
+    /// The manifest just written does not validate.
+    #[error(transparent)]
+    Manifest(#[from] manifest::Invalid),
+    /// Concurrent runs kept getting in between.
+    #[error("gave up on {key} after {MOST_CONDITIONAL_ATTEMPTS} concurrent updates")]
+    Contended {
+        /// The object.
+        key: String,
+    },
+    /// A value could not be written as JSON.
+    #[error("{key} cannot be written as JSON: {reason}")]
+    Json {
+        /// The object.
+        key: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What an error of this step means for its record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// The run failed.
+    Fail(ErrorCode),
+    /// Another attempt may succeed.
+    Retry(ErrorCode),
+    /// The request is refused without an event.
+    Refuse,
+}
+
+impl Error {
+    /// What the error means for its record.
+    #[must_use]
+    pub fn meaning(&self) -> Meaning {
+        match self {
+            Self::Storage(error) if error.is_transient() => Meaning::Retry(ErrorCode::OutputWriteError),
+            Self::Storage(_) | Self::Unreadable { .. } => Meaning::Fail(ErrorCode::OutputWriteError),
+            Self::Contended { .. } => Meaning::Retry(ErrorCode::OutputWriteError),
+            Self::Manifest(_) => Meaning::Fail(ErrorCode::ManifestValidationError),
+            Self::OtherRequest { .. } => Meaning::Refuse,
+            Self::Json { .. } => Meaning::Retry(ErrorCode::InternalError),
+        }
+    }
+}
+
+/// `current`, as it was when it was read last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Current {
+    /// Its tag; none where there is no `current` yet.
+    etag: Option<ETag>,
+    /// The version that it names; none where it cannot be read.
+    version: Option<VersionTs>,
+}
+
+/// A claim as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// What it says.
+    pub claim: Claim,
+    etag: ETag,
+}
+
+/// What the version's manifest turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// The run's own.
+    Own,
+    /// Another run's: the version is taken.
+    Taken,
+}
+
+/// The marker of a run that is done, whatever it takes to find it: the one that this worker writes, or the one of an
+/// older worker together with the version manifest that names the run. Nothing where the run is still to be done.
+///
+/// # Errors
+/// When the run was done for another request, or the store fails.
+pub async fn finished(run: &Run, storage: &dyn ObjectStorage) -> Result<Option<Marker>, Error> {
+    let key = run.keys.marker(&run.run_id);
+    let Some(object) = get_if_present(storage, &key).await? else {
+        return Ok(None);
+    };
+    match serde_json::from_slice::<Marker>(&object.bytes) {
+        Ok(marker) => {
+            check_digest(run, &key, &marker.request_digest)?;
+            Ok(Some(marker))
+        }
+        Err(_) => marker_of_older_worker(run, storage).await,
+    }
+}
+
+/// An older worker's marker holds the run's id alone; the version manifest with that id tells the rest.
+async fn marker_of_older_worker(run: &Run, storage: &dyn ObjectStorage) -> Result<Option<Marker>, Error> {
+    let listed = storage.list(run.keys.base()).await?;
+    let is_manifest = |key: &Key| matches!(run.keys.parse(key), Some(crate::keys::OutputKey::Manifest(_)));
+    // Newest first: a run that is asked about again is more often a recent one.
+    for meta in listed.iter().rev().filter(|meta| is_manifest(&meta.key)) {
+        let object = storage.get(&meta.key, ByteRange::Whole, None).await?;
+        let Ok(head) = serde_json::from_slice::<ManifestHead>(&object.bytes) else { continue };
+        if head.run_id.as_deref() != Some(run.run_id.as_str()) {
+            continue;
+        }
+        let Some(version_ts) = head.version_ts.as_deref().and_then(VersionTs::parse) else { continue };
+        return Ok(Some(Marker {
+            run_id: run.run_id.clone(),
+            metric_code: run.metric_code.clone(),
+            version_ts,
+            output_manifest: meta.key.to_string(),
+            row_count: head.row_count.unwrap_or(0),
+            completed_at: String::new(),
+            request_digest: run.request_digest.clone(),
+        }));
+    }
+    Ok(None)
+}
+
+/// Reads `current`, once, before the work: what it names tells which version comes next, and its tag makes the update
+/// at the end conditional.
+///
+/// # Errors
+/// When the store fails.
+pub async fn current(run: &Run, storage: &dyn ObjectStorage) -> Result<Current, Error> {
+    let Some(object) = get_if_present(storage, &run.keys.current()).await? else {
+        return Ok(Current { etag: None, version: None });
+    };
+    let head = serde_json::from_slice::<ManifestHead>(&object.bytes).ok();
+    let version = head.and_then(|head| head.version_ts).as_deref().and_then(VersionTs::parse);
+    if version.is_none() {
+        tracing::warn!(key = %run.keys.current(), "current names no version and will be replaced");
+    }
+    Ok(Current { etag: Some(object.etag), version })
+}
+
+/// Whether the run is being done for another request: for a request that cannot be worked on, before its failure is
+/// published.
+///
+/// # Errors
+/// When it is, or the store fails.
+pub async fn check_unclaimed(run: &Run, storage: &dyn ObjectStorage) -> Result<(), Error> {
+    let key = run.keys.claim(&run.run_id);
+    match get_if_present(storage, &key).await? {
+        None => Ok(()),
+        Some(object) => check_digest(run, &key, &parse::<Claim>(&key, &object)?.request_digest),
+    }
+}
+
+/// Claims the run's version, or finds the claim that an earlier attempt made.
+///
+/// # Errors
+/// When the run is claimed for another request, or the store fails.
+pub async fn claim(
+    run: &Run,
+    current: &Current,
+    now: jiff::Timestamp,
+    storage: &dyn ObjectStorage,
+) -> Result<Claimed, Error> {
+    let key = run.keys.claim(&run.run_id);
+    let claim = Claim {
+        run_id: run.run_id.clone(),
+        metric_code: run.metric_code.clone(),
+        version_ts: first_version(current, now),
+        claimed_at: rfc3339(now),
+        request_digest: run.request_digest.clone(),
+        sealed: None,
+    };
+    match put_if_absent(&key, to_json(&key, &claim)?, JSON, storage).await? {
+        Some(etag) => Ok(Claimed { claim, etag }),
+        None => stored_claim(run, storage).await,
+    }
+}
+
+/// This second; or the one after `current`, where a run of the same metric has just taken this one.
+fn first_version(current: &Current, now: jiff::Timestamp) -> VersionTs {
+    let this_second = VersionTs::from_unix_seconds(now.as_second());
+    match current.version {
+        Some(newest) if newest >= this_second && newest.unix_seconds() - now.as_second() <= NEIGHBOUR_SECONDS => {
+            newest.next()
+        }
+        _ => this_second,
+    }
+}
+
+async fn stored_claim(run: &Run, storage: &dyn ObjectStorage) -> Result<Claimed, Error> {
+    let key = run.keys.claim(&run.run_id);
+    let object = storage.get(&key, ByteRange::Whole, None).await?;
+    let claim: Claim = parse(&key, &object)?;
+    check_digest(run, &key, &claim.request_digest)?;
+    Ok(Claimed { claim, etag: object.etag })
+}
+
+/// Writes the draft under the claimed version and seals the claim with its manifest. The answer is the claim as it is
+/// by then: sealed, by this attempt or another; or open at a fresh version, where this one holds other bytes.
+///
+/// # Errors
+/// When the store fails.
+pub async fn data(
+    run: &Run,
+    claimed: &Claimed,
+    draft: &Draft,
+    inputs: Vec<manifest::InputLineage>,
+    now: jiff::Timestamp,
+    storage: &dyn ObjectStorage,
+) -> Result<Claimed, Error> {
+    let version = claimed.claim.version_ts;
+    let puts = draft.files.iter().map(|(file, bytes)| put_data(run, version, *file, bytes, storage));
+    let written = futures::future::try_join_all(puts).await?;
+    if written.contains(&false) {
+        return move_claim(run, claimed, now, storage).await;
+    }
+    let manifest = output_manifest(run, &claimed.claim, draft, inputs);
+    update_claim(run, claimed, Claim { sealed: Some(manifest), ..claimed.claim.clone() }, storage).await
+}
+
+/// Whether the version now holds these bytes; false where it holds others.
+async fn put_data(
+    run: &Run,
+    version: VersionTs,
+    file: DataFile,
+    bytes: &Bytes,
+    storage: &dyn ObjectStorage,
+) -> Result<bool, Error> {
+    let key = run.keys.data(version, file);
+    let content_type = match file {
+        DataFile::Jsonl => "application/x-ndjson",
+        DataFile::Parquet => "application/vnd.apache.parquet",
+    };
+    let was_absent = put_if_absent(&key, bytes.clone(), content_type, storage).await?.is_some();
+    // What is there is another attempt's, another run's, or this attempt's own, whose answer was lost: the bytes tell.
+    Ok(was_absent || storage.get(&key, ByteRange::Whole, None).await?.bytes == *bytes)
+}
+
+fn output_manifest(run: &Run, claim: &Claim, draft: &Draft, inputs: Vec<manifest::InputLineage>) -> OutputManifest {
+    OutputManifest {
+        run_id: run.run_id.clone(),
+        metric_code: run.metric_code.clone(),
+        version_ts: claim.version_ts,
+        created_at: claim.claimed_at.clone(),
+        row_count: draft.row_count,
+        outputs: Outputs {
+            data_prefix: run.keys.data_prefix(claim.version_ts),
+            files: draft.files.iter().map(|(file, _)| file.name().to_owned()).collect(),
+            sha256: draft.digests(),
+        },
+        inputs,
+    }
+}
+
+/// Gives the run a fresh version; the claim is open again.
+///
+/// # Errors
+/// When the store fails.
+pub async fn move_claim(
+    run: &Run,
+    claimed: &Claimed,
+    now: jiff::Timestamp,
+    storage: &dyn ObjectStorage,
+) -> Result<Claimed, Error> {
+    let taken = claimed.claim.version_ts;
+    let version_ts = taken.next().max(VersionTs::from_unix_seconds(now.as_second()));
+    tracing::warn!(%taken, %version_ts, "the version is taken, moving to a fresh one");
+    update_claim(run, claimed, Claim { version_ts, sealed: None, ..claimed.claim.clone() }, storage).await
+}
+
+/// Updates the claim if nobody else has; otherwise the answer is what the other wrote.
+async fn update_claim(
+    run: &Run,
+    claimed: &Claimed,
+    claim: Claim,
+    storage: &dyn ObjectStorage,
+) -> Result<Claimed, Error> {
+    let key = run.keys.claim(&run.run_id);
+    let condition = PutCondition::IfMatch(claimed.etag.clone());
+    match storage.put(&key, to_json(&key, &claim)?, JSON, condition).await {
+        Ok(etag) => Ok(Claimed { claim, etag }),
+        Err(storage::Error::Precondition { .. } | storage::Error::Conflict { .. }) => stored_claim(run, storage).await,
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes the manifest that the claim is sealed with.
+///
+/// # Errors
+/// When the store fails.
+pub async fn manifest(run: &Run, sealed: &OutputManifest, storage: &dyn ObjectStorage) -> Result<Committed, Error> {
+    let key = run.keys.manifest(sealed.version_ts);
+    if put_if_absent(&key, to_json(&key, sealed)?, JSON, storage).await?.is_some() {
+        return Ok(Committed::Own);
+    }
+    let object = storage.get(&key, ByteRange::Whole, None).await?;
+    let head = serde_json::from_slice::<ManifestHead>(&object.bytes).ok();
+    let is_own = head.and_then(|head| head.run_id).as_deref() == Some(run.run_id.as_str());
+    Ok(if is_own { Committed::Own } else { Committed::Taken })
+}
+
+/// Reads the manifest back and holds it against what was to be written.
+///
+/// # Errors
+/// When it does not validate, or the store fails.
+pub async fn validate(run: &Run, sealed: &OutputManifest, storage: &dyn ObjectStorage) -> Result<(), Error> {
+    let key = run.keys.manifest(sealed.version_ts);
+    let object = storage.get(&key, ByteRange::Whole, None).await?;
+    let stored = serde_json::from_slice::<OutputManifest>(&object.bytes).map_err(|error| manifest::Invalid {
+        key: key.to_string(),
+        field: "text",
+        found: error.to_string(),
+        expected: "an output manifest".to_owned(),
+    })?;
+    Ok(stored.validate(key.as_str(), sealed)?)
+}
+
+/// Moves `current` forward to the version; where it names this or a newer one already it stays.
+///
+/// # Errors
+/// When the store fails, or other runs keep getting in between.
+pub async fn advance_current(
+    run: &Run,
+    sealed: &OutputManifest,
+    seen: Current,
+    storage: &dyn ObjectStorage,
+) -> Result<(), Error> {
+    let key = run.keys.current();
+    let body = to_json(&key, sealed)?;
+    let mut seen = seen;
+    for _ in 0..MOST_CONDITIONAL_ATTEMPTS {
+        if seen.version.is_some_and(|newest| newest >= sealed.version_ts) {
+            return Ok(());
+        }
+        let condition = seen.etag.map_or(PutCondition::IfAbsent, PutCondition::IfMatch);
+        match storage.put(&key, body.clone(), JSON, condition).await {
+            Ok(_) => return Ok(()),
+            Err(
+                storage::Error::Precondition { .. } | storage::Error::Conflict { .. } | storage::Error::NotFound { .. },
+            ) => seen = current(run, storage).await?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Error::Contended { key: key.to_string() })
+}
+
+/// Marks the run as done. The answer is the marker as stored: the first one written stays, whoever wrote it.
+///
+/// # Errors
+/// When the run was marked for another request, or the store fails.
+pub async fn marker(
+    run: &Run,
+    sealed: &OutputManifest,
+    now: jiff::Timestamp,
+    storage: &dyn ObjectStorage,
+) -> Result<Marker, Error> {
+    let key = run.keys.marker(&run.run_id);
+    let marker = Marker {
+        run_id: run.run_id.clone(),
+        metric_code: run.metric_code.clone(),
+        version_ts: sealed.version_ts,
+        output_manifest: run.keys.manifest(sealed.version_ts).to_string(),
+        row_count: sealed.row_count,
+        completed_at: rfc3339(now),
+        request_digest: run.request_digest.clone(),
+    };
+    let body = to_json(&key, &marker)?;
+    let mut condition = PutCondition::IfAbsent;
+    for _ in 0..MOST_CONDITIONAL_ATTEMPTS {
+        match storage.put(&key, body.clone(), JSON, condition).await {
+            Ok(_) => return Ok(marker),
+            Err(storage::Error::Precondition { .. } | storage::Error::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let Some(object) = get_if_present(storage, &key).await? else {
+            condition = PutCondition::IfAbsent;
+            continue;
+        };
+        if let Ok(stored) = serde_json::from_slice::<Marker>(&object.bytes) {
+            check_digest(run, &key, &stored.request_digest)?;
+            return Ok(stored);
+        }
+        // An older worker's marker without a version manifest: the run has been done again, and now it is told whole.
+        condition = PutCondition::IfMatch(object.etag);
+    }
+    Err(Error::Contended { key: key.to_string() })
+}
+
+/// RFC 3339 in UTC, to the second: the form of every time in messages and metadata.
+#[must_use]
+pub fn rfc3339(time: jiff::Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// The tag of the new object; nothing where there is one already. A 409 decides nothing yet: it is asked again.
+async fn put_if_absent(
+    key: &Key,
+    body: Bytes,
+    content_type: &'static str,
+    storage: &dyn ObjectStorage,
+) -> Result<Option<ETag>, Error> {
+    for _ in 0..MOST_CONDITIONAL_ATTEMPTS {
+        match storage.put(key, body.clone(), content_type, PutCondition::IfAbsent).await {
+            Ok(etag) => return Ok(Some(etag)),
+            Err(storage::Error::Precondition { .. }) => return Ok(None),
+            Err(storage::Error::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Error::Contended { key: key.to_string() })
+}
+
+async fn get_if_present(storage: &dyn ObjectStorage, key: &Key) -> Result<Option<Object>, Error> {
+    match storage.get(key, ByteRange::Whole, None).await {
+        Ok(object) => Ok(Some(object)),
+        Err(storage::Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn check_digest(run: &Run, key: &Key, found: &str) -> Result<(), Error> {
+    if found == run.request_digest {
+        return Ok(());
+    }
+    Err(Error::OtherRequest {
+        run_id: run.run_id.to_string(),
+        key: key.to_string(),
+        found: found.to_owned(),
+        expected: run.request_digest.clone(),
+    })
+}
+
+fn parse<T: DeserializeOwned>(key: &Key, object: &Object) -> Result<T, Error> {
+    serde_json::from_slice(&object.bytes)
+        .map_err(|error| Error::Unreadable { key: key.to_string(), reason: error.to_string() })
+}
+
+fn to_json(key: &Key, value: &impl Serialize) -> Result<Bytes, Error> {
+    serde_json::to_vec_pretty(value)
+        .map(Bytes::from)
+        .map_err(|error| Error::Json { key: key.to_string(), reason: error.to_string() })
+}
