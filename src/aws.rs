@@ -114,7 +114,7 @@ pub struct Clients {
 }
 
 /// The clients, with the credentials of the process: environment, profile, container or machine, whichever comes
-/// first. Credentials are fetched now, so that the first request does not wait for them.
+/// first. They are looked for now, so that the first request finds their source known and connected.
 pub async fn clients(settings: &AwsSettings) -> Clients {
     build(settings, loader(settings)).await
 }
@@ -147,11 +147,11 @@ async fn build(settings: &AwsSettings, loader: ConfigLoader) -> Clients {
     let shared = loader.load().await;
     warm_credentials(&shared).await;
 
+    // Set also where there is none: the environment is read by the configuration alone.
     let mut s3 = aws_sdk_s3::config::Builder::from(&shared).timeout_config(object_timeouts());
-    if let Some(endpoint) = settings.s3_endpoint() {
-        // A stand-in has no DNS name for each bucket.
-        s3 = s3.endpoint_url(endpoint).force_path_style(true);
-    }
+    s3.set_endpoint_url(settings.s3_endpoint().map(str::to_owned));
+    // A stand-in has no DNS name for each bucket.
+    s3.set_force_path_style(settings.s3_endpoint().map(|_| true));
     let mut sns = aws_sdk_sns::config::Builder::from(&shared);
     sns.set_endpoint_url(settings.sns_endpoint().map(str::to_owned));
     let mut sqs = aws_sdk_sqs::config::Builder::from(&shared);

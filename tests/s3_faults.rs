@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use metrics_engine::keys::Key;
 use metrics_engine::storage::s3::S3Storage;
-use metrics_engine::storage::{ByteRange, Error, ObjectStorage, PutCondition};
+use metrics_engine::storage::{ByteRange, ETag, Error, ObjectStorage, PutCondition};
 
 /// Answers one connection after the other with these bytes and closes it. Gives back the head of every request.
 fn play(script: Vec<String>) -> (String, JoinHandle<Vec<String>>) {
@@ -108,6 +108,18 @@ async fn a_concurrent_conditional_request_is_a_conflict() {
 }
 
 #[tokio::test]
+async fn an_object_that_is_not_there_has_no_tag_to_match() {
+    for (code, is_precondition) in [("NoSuchKey", true), ("NoSuchBucket", false)] {
+        let (endpoint, server) = play(vec![error("404 Not Found", code)]);
+        let condition = PutCondition::IfMatch(ETag("e".to_owned()));
+        let put = store(&endpoint).await.put(&key(), Bytes::new(), "text/plain", condition).await;
+        assert_eq!(matches!(put, Err(Error::Precondition { .. })), is_precondition, "{put:?}");
+        assert_eq!(matches!(put, Err(Error::Refused { .. })), !is_precondition, "{put:?}");
+        assert!(server.join().unwrap()[0].contains("if-match: \"e\"\r\n"));
+    }
+}
+
+#[tokio::test]
 async fn an_upload_is_one_plain_body_with_its_checksum_in_a_header() {
     let (endpoint, server) = play(vec![answer("200 OK", "etag: \"e\"\r\n", "")]);
     let body = Bytes::from_static(b"0123456789");
@@ -118,4 +130,19 @@ async fn an_upload_is_one_plain_body_with_its_checksum_in_a_header() {
     assert!(heads[0].contains("x-amz-checksum-crc32: "), "{}", heads[0]);
     assert!(heads[0].contains("if-none-match: *\r\n"), "{}", heads[0]);
     assert!(!heads[0].contains("aws-chunked") && !heads[0].contains("x-amz-trailer"), "{}", heads[0]);
+}
+
+#[tokio::test]
+async fn an_https_endpoint_is_greeted_in_tls() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("https://{}", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        let mut greeting = [0; 2];
+        listener.accept().unwrap().0.read_exact(&mut greeting).unwrap();
+        greeting
+    });
+    let store = store(&endpoint).await;
+    let failure = store.get(&key(), ByteRange::Whole, None).await.unwrap_err();
+    assert!(matches!(failure, Error::Transient { .. }), "{failure}");
+    assert_eq!(server.join().unwrap(), [0x16, 0x03], "a handshake record of tls");
 }

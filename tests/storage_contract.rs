@@ -39,6 +39,39 @@ async fn s3_keeps_the_contract() {
     what_only_s3_can_say(&aws).await;
 }
 
+/// Locks and renames have to hold between processes: this one and two children count together.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_share_a_folder_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FolderStorage::new(folder.path()).unwrap();
+    put(&store, "race/count", "0", PutCondition::IfAbsent).await.unwrap();
+    let child = || {
+        let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
+        let arguments = ["--ignored", "--exact", "a_child_process_counts_in_its_folder"];
+        command.args(arguments).current_dir(folder.path()).kill_on_drop(true).output()
+    };
+    let (one, two, ()) = tokio::join!(child(), child(), count(&store));
+    for output in [one.unwrap(), two.unwrap()] {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+    assert_eq!(read(&store, "race/count").await, "300");
+}
+
+#[tokio::test]
+#[ignore = "a part of processes_that_share_a_folder_lose_nothing, which runs it in a child process"]
+async fn a_child_process_counts_in_its_folder() {
+    let here = std::env::current_dir().unwrap();
+    if here.join("race/count").exists() {
+        count(&FolderStorage::new(&here).unwrap()).await;
+    }
+}
+
+async fn count(store: &Store) {
+    for _ in 0..100 {
+        increment(store, "race/count").await;
+    }
+}
+
 async fn contract(store: Arc<Store>) {
     objects_are_read_whole_and_in_ranges(&*store).await;
     an_empty_object_is_an_object(&*store).await;

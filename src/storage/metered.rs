@@ -92,12 +92,15 @@ impl<S: ObjectStorage> ObjectStorage for Metered<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::memory::MemoryStorage;
     use super::*;
 
     #[tokio::test]
     async fn requests_and_bytes_are_counted() {
-        let store = Metered::new(MemoryStorage::new());
+        let shared: Arc<dyn ObjectStorage> = Arc::new(MemoryStorage::new());
+        let store = Metered::new(shared);
         let key = Key::parse("a/b").unwrap();
         store.put(&key, Bytes::from_static(b"12345"), "text/plain", PutCondition::Always).await.unwrap();
         store.put(&key, Bytes::from_static(b"1"), "text/plain", PutCondition::IfAbsent).await.unwrap_err();

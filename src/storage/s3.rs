@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::EncodingType;
@@ -22,8 +20,9 @@ use crate::keys::{Key, Prefix};
 /// The SDK retries a request until the answer's first byte; a body that breaks after it is fetched again here.
 const BODY_ATTEMPTS: u32 = 3;
 
-/// The longest that one body may take. The SDK gives up a body that stands still, not one that trickles.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest that a get may take, with all its attempts and bodies. The SDK gives up a body that stands still, not
+/// one that trickles; 90 s are a slow request and a large body after it.
+const GET_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// No object is larger, and a server may not read a larger number.
 const LARGEST_OFFSET: u64 = i64::MAX.unsigned_abs();
@@ -58,16 +57,14 @@ impl S3Storage {
     async fn no_bytes(&self, key: &Key, if_match: Option<&ETag>) -> Result<Object, Error> {
         let request = self.client.head_object().bucket(&self.bucket).key(key.as_str());
         let head = request.set_if_match(if_match.map(quoted)).send().await;
-        let head = head.map_err(|error| read_error("head", key.as_str(), &error))?;
+        let head = head.map_err(|error| classified("head", key.as_str(), Failure::of(&error)))?;
         let size_bytes = non_negative(head.content_length());
         Ok(Object { bytes: Bytes::new(), etag: unquoted(head.e_tag()), size_bytes })
     }
-}
 
-#[async_trait]
-impl ObjectStorage for S3Storage {
-    async fn get(&self, key: &Key, range: ByteRange, if_match: Option<&ETag>) -> Result<Object, Error> {
-        let header = match &range {
+    /// The range, whatever it takes.
+    async fn fetch(&self, key: &Key, range: &ByteRange, if_match: Option<&ETag>) -> Result<Object, Error> {
+        let header = match range {
             ByteRange::Whole => None,
             ByteRange::Bounded(bounds) if bounds.start < bounds.end => {
                 Some(format!("bytes={}-{}", bounds.start, (bounds.end - 1).min(LARGEST_OFFSET)))
@@ -89,6 +86,19 @@ impl ObjectStorage for S3Storage {
                     attempt += 1;
                 }
                 Err(reason) => return Err(Error::Transient { operation: "get", key: key.to_string(), reason }),
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ObjectStorage for S3Storage {
+    async fn get(&self, key: &Key, range: ByteRange, if_match: Option<&ETag>) -> Result<Object, Error> {
+        match tokio::time::timeout(GET_TIMEOUT, self.fetch(key, &range, if_match)).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let reason = format!("no whole answer within {} s", GET_TIMEOUT.as_secs());
+                Err(Error::Transient { operation: "get", key: key.to_string(), reason })
             }
         }
     }
@@ -146,23 +156,15 @@ impl ObjectStorage for S3Storage {
     }
 }
 
-/// Reads the body whole, in bounded time.
+/// Reads the body whole.
 async fn body(output: GetObjectOutput) -> Result<Object, String> {
     let etag = unquoted(output.e_tag());
     let total = output.content_range().and_then(|range| range.rsplit_once('/')?.1.parse().ok());
     let size_bytes = total.unwrap_or_else(|| non_negative(output.content_length()));
-    match tokio::time::timeout(BODY_TIMEOUT, output.body.collect()).await {
-        Ok(Ok(body)) => Ok(Object { bytes: body.into_bytes(), etag, size_bytes }),
-        Ok(Err(error)) => Err(chain(&error)),
-        Err(_) => Err(format!("the body took longer than {} s", BODY_TIMEOUT.as_secs())),
+    match output.body.collect().await {
+        Ok(body) => Ok(Object { bytes: body.into_bytes(), etag, size_bytes }),
+        Err(error) => Err(chain(&error)),
     }
-}
-
-fn read_error<E>(operation: &'static str, key: &str, error: &SdkError<E, HttpResponse>) -> Error
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    classified(operation, key, Failure::of(error))
 }
 
 fn classified(operation: &'static str, key: &str, failure: Failure) -> Error {

@@ -6,3 +6,7 @@ pub mod resolve;
 pub mod plan;
 pub mod evaluate;
 pub mod write;
+pub mod publish;
+pub mod queue;
+pub mod dead_letter;
+pub mod recorder;

@@ -67,11 +67,16 @@ pub enum Delivery {
 impl LocalAws {
     /// Starts it on a free port of the loopback interface, in a folder of its own.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts it with more variables in its environment.
+    pub async fn start_with(environment: &[(&str, &str)]) -> Self {
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/ministack");
         assert!(program.exists(), "{} is missing: run make venv", program.display());
         let folder = tempfile::Builder::new().prefix("local-aws-").tempdir().unwrap().keep();
         let port = free_port();
-        let mut supervisor = launch(&program, &folder, port);
+        let mut supervisor = launch(&program, &folder, port, environment);
         if let Err(reason) = wait_until_it_listens(&folder, port).await {
             let log = std::fs::read_to_string(log_file(&folder)).unwrap_or_default();
             stop(&mut supervisor);
@@ -96,6 +101,11 @@ impl LocalAws {
             ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
             ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
         ]
+    }
+
+    /// Its folder, which disappears with it.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// What it wrote to its log so far, the output of its functions included.
@@ -153,6 +163,24 @@ impl LocalAws {
         let mut all: Vec<_> = attributes.to_vec();
         all.push((QueueAttributeName::FifoQueue, "true"));
         self.queue_of(&format!("{name}.fifo"), &all).await
+    }
+
+    /// Creates a FIFO queue and its dead-letter queue, `NAME-dlq`, where a message goes after so many receives.
+    pub async fn fifo_queue_with_dead_letters(
+        &self,
+        name: &str,
+        max_receive_count: u32,
+        visibility_seconds: u32,
+    ) -> (LocalQueue, LocalQueue) {
+        let dead_letters = self.fifo_queue(&format!("{name}-dlq")).await;
+        let policy =
+            format!(r#"{{"deadLetterTargetArn":"{}","maxReceiveCount":"{max_receive_count}"}}"#, dead_letters.arn);
+        let visibility = visibility_seconds.to_string();
+        let attributes = [
+            (QueueAttributeName::RedrivePolicy, policy.as_str()),
+            (QueueAttributeName::VisibilityTimeout, visibility.as_str()),
+        ];
+        (self.fifo_queue_with(name, &attributes).await, dead_letters)
     }
 
     /// Creates a queue that is not FIFO.
@@ -247,7 +275,7 @@ fn log_file(folder: &Path) -> PathBuf {
     folder.join("log.txt")
 }
 
-fn launch(program: &Path, folder: &Path, port: u16) -> Child {
+fn launch(program: &Path, folder: &Path, port: u16, environment: &[(&str, &str)]) -> Child {
     let log = File::create(log_file(folder)).unwrap();
     Command::new("sh")
         .args(["-c", SUPERVISOR, "local-aws"])
@@ -264,6 +292,7 @@ fn launch(program: &Path, folder: &Path, port: u16) -> Child {
         .env("STATE_DIR", folder.join("state"))
         .env("S3_DATA_DIR", folder.join("s3"))
         .env("TMPDIR", folder)
+        .envs(environment.iter().copied())
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(log.try_clone().unwrap())
