@@ -75,9 +75,9 @@ pub(super) struct TimeMark {
     pub(super) label: String,
 }
 
-/// Marks between two times, at most `most` of them unless the two ends alone are marked: the first days of years or
-/// months, or days. Ends less than three days apart are marked themselves.
-pub(super) fn time_marks(first: TimeNs, last: TimeNs, most: usize) -> Vec<TimeMark> {
+/// Marks between two times on an axis of so many columns: the first days of years or months, or days; where no
+/// cadence fits, the two ends. Ends less than three days apart are marked themselves.
+pub(super) fn time_marks(first: TimeNs, last: TimeNs, columns: usize) -> Vec<TimeMark> {
     let (Some(from), Some(to)) = (civil(first), civil(last)) else { return Vec::new() };
     let days = from.date().duration_until(to.date()).as_hours() / 24;
     if days < 3 {
@@ -85,6 +85,7 @@ pub(super) fn time_marks(first: TimeNs, last: TimeNs, most: usize) -> Vec<TimeMa
         return if first == last { vec![end(first, from)] } else { vec![end(first, from), end(last, to)] };
     }
     for cadence in CADENCES {
+        let most = columns / (cadence.label_width() + SPACE_BETWEEN_LABELS);
         let marks = marks(*cadence, from.date(), to.date(), first, last, most);
         if marks.len() >= 2 && marks.len() <= most {
             return marks;
@@ -94,12 +95,25 @@ pub(super) fn time_marks(first: TimeNs, last: TimeNs, most: usize) -> Vec<TimeMa
     ends.map(|(time, at)| TimeMark { time, label: at.strftime("%Y-%m-%d").to_string() }).to_vec()
 }
 
+/// Labels closer than this read as one.
+const SPACE_BETWEEN_LABELS: usize = 4;
+
 /// How far marks are apart.
 #[derive(Debug, Clone, Copy)]
 enum Cadence {
     Days(i16),
     Months(i8),
     Years(i16),
+}
+
+impl Cadence {
+    fn label_width(self) -> usize {
+        match self {
+            Self::Days(_) => "2024-01-31".len(),
+            Self::Months(_) => "2024-01".len(),
+            Self::Years(_) => "2024".len(),
+        }
+    }
 }
 
 /// From the closest to the widest: the first that leaves room for its labels is taken.
@@ -179,24 +193,23 @@ mod tests {
         assert!((2..=5).contains(&axis.labels.len()), "{axis:?}");
     }
 
-    fn check_times(from: Date, to: Date, most: usize, expected: &[&str]) {
-        let marks = time_marks(ns(from).unwrap(), ns(to).unwrap(), most);
+    fn check_times(from: Date, to: Date, columns: usize, expected: &[&str]) {
+        let marks = time_marks(ns(from).unwrap(), ns(to).unwrap(), columns);
         let labels: Vec<&str> = marks.iter().map(|mark| mark.label.as_str()).collect();
         assert_eq!(labels, expected);
     }
 
     #[test]
     fn time_marks_are_the_first_days_of_years_months_or_days() {
-        check_times(date(1999, 1, 4), date(2026, 10, 30), 6, &["2000", "2005", "2010", "2015", "2020", "2025"]);
-        check_times(
-            date(2023, 11, 2),
-            date(2024, 5, 30),
-            6,
-            &["2023-12", "2024-01", "2024-02", "2024-03", "2024-04", "2024-05"],
-        );
-        check_times(date(2023, 11, 2), date(2024, 5, 30), 5, &["2024-01", "2024-04"]);
-        check_times(date(2024, 2, 27), date(2024, 3, 1), 6, &["2024-02-27", "2024-02-28", "2024-02-29", "2024-03-01"]);
-        check_times(date(2024, 2, 27), date(2024, 2, 27), 6, &["2024-02-27 00:00"]);
-        check_times(date(2024, 2, 3), date(2024, 2, 20), 2, &["2024-02-03", "2024-02-20"]);
+        let (opening, newest) = (date(1999, 1, 4), date(2026, 10, 30));
+        check_times(opening, newest, 60, &["2000", "2005", "2010", "2015", "2020", "2025"]);
+        check_times(opening, newest, 40, &["2000", "2010", "2020"]);
+        let (autumn, spring) = (date(2023, 11, 2), date(2024, 5, 30));
+        check_times(autumn, spring, 66, &["2023-12", "2024-01", "2024-02", "2024-03", "2024-04", "2024-05"]);
+        check_times(autumn, spring, 60, &["2024-01", "2024-04"]);
+        let leap_day = ["2024-02-27", "2024-02-28", "2024-02-29", "2024-03-01"];
+        check_times(date(2024, 2, 27), date(2024, 3, 1), 60, &leap_day);
+        check_times(date(2024, 2, 27), date(2024, 2, 27), 60, &["2024-02-27 00:00"]);
+        check_times(date(2024, 2, 3), date(2024, 2, 20), 20, &["2024-02-03", "2024-02-20"]);
     }
 }

@@ -20,9 +20,6 @@ const NARROWEST: u16 = 30;
 /// A pause is a gap where it is longer than so many typical steps: a bank's Easter holidays are not, a year is.
 const STEPS_IN_A_GAP: i64 = 10;
 
-/// Columns that a time mark and the space around it take.
-const MARK_WIDTH: u16 = 12;
-
 /// Draws the finite values of a series, as lines of at most the screen's width.
 #[must_use]
 pub fn plot(series: &Series, screen: Screen) -> Vec<String> {
@@ -102,7 +99,7 @@ fn mark_times(buffer: &mut Buffer, first: TimeNs, last: TimeNs, style: Style) {
     let left = corner + 1;
     let span = width - left;
     let mut free_from = 0;
-    for TimeMark { time, label } in time_marks(first, last, usize::from(span / MARK_WIDTH)) {
+    for TimeMark { time, label } in time_marks(first, last, usize::from(span)) {
         let column = left + column(first, last, time, span);
         let length = u16::try_from(label.len()).unwrap_or(width);
         let start = column.saturating_sub(length / 2).min(width.saturating_sub(length));
