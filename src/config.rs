@@ -5,26 +5,25 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::aws::AwsSettings;
 use crate::expression;
 use crate::keys::{DataFile, Prefixes};
 use crate::request::Rules;
 use crate::worker::evaluate::Calendar;
+use crate::worker::publish::{TopicArn, Topics};
+use crate::worker::queue::QueueUrls;
 
 /// Everything the functions can be told from outside.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `AWS_REGION`
-    pub region: String,
-    /// `AWS_ENDPOINT_URL` and its service-specific forms: a local stand-in for AWS.
-    pub endpoints: Endpoints,
+    /// `AWS_REGION`, `AWS_ENDPOINT_URL` and its service-specific forms.
+    pub aws: AwsSettings,
     /// The topics of the three events.
     pub topics: Topics,
-    /// `AWS_SQS_RUN_REQUEST_QUEUE_URL`; otherwise derived from a record's `eventSourceARN`.
-    pub queue_url: Option<String>,
+    /// `AWS_SQS_RUN_REQUEST_QUEUE_URL`, otherwise derived from a record's `eventSourceARN`; `DEAD_LETTER_QUEUE_URL`.
+    pub queue_urls: QueueUrls,
     /// `AWS_SQS_RUN_REQUEST_QUEUE_ENABLED`: whether the polling mode polls. The Lambda handler does not look at it.
     pub queue_enabled: bool,
-    /// `DEAD_LETTER_QUEUE_URL`
-    pub dead_letter_queue_url: Option<String>,
     /// `MAX_RECEIVE_COUNT`: the receive that is a record's last.
     pub max_receive_count: u32,
     /// `WORKER_HEARTBEAT_INTERVAL_SECONDS`; none where `WORKER_HEARTBEAT_ENABLED` is false.
@@ -47,28 +46,6 @@ pub struct Config {
     pub log_level: tracing::Level,
     /// `PROMETHEUS_PORT`: polling mode only.
     pub prometheus_port: u16,
-}
-
-/// Where the services are, if not at AWS.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Endpoints {
-    /// `AWS_ENDPOINT_URL_S3`, or `AWS_ENDPOINT_URL`
-    pub s3: Option<String>,
-    /// `AWS_ENDPOINT_URL_SNS`, or `AWS_ENDPOINT_URL`
-    pub sns: Option<String>,
-    /// `AWS_ENDPOINT_URL_SQS`, or `AWS_ENDPOINT_URL`
-    pub sqs: Option<String>,
-}
-
-/// The topics' ARNs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Topics {
-    /// `AWS_SNS_METRIC_RUN_STARTED_TOPIC_ARN`
-    pub started: String,
-    /// `AWS_SNS_METRIC_RUN_HEARTBEAT_TOPIC_ARN`
-    pub heartbeat: String,
-    /// `AWS_SNS_METRIC_RUN_COMPLETED_TOPIC_ARN`
-    pub completed: String,
 }
 
 /// Which files of a series a run reads.
@@ -152,32 +129,40 @@ impl Config {
     /// All problems at once.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let mut reader = Reader { lookup: &lookup, problems: Vec::new() };
-        let endpoint = |service: &str| reader.text(service).or_else(|| reader.text("AWS_ENDPOINT_URL"));
-        let endpoints = Endpoints {
-            s3: endpoint("AWS_ENDPOINT_URL_S3"),
-            sns: endpoint("AWS_ENDPOINT_URL_SNS"),
-            sqs: endpoint("AWS_ENDPOINT_URL_SQS"),
-        };
-        let config = Self {
-            region: reader.text("AWS_REGION").unwrap_or_else(|| "us-east-1".to_owned()),
-            endpoints,
-            topics: reader.topics(),
-            queue_url: reader.text("AWS_SQS_RUN_REQUEST_QUEUE_URL"),
-            queue_enabled: reader.boolean("AWS_SQS_RUN_REQUEST_QUEUE_ENABLED"),
-            dead_letter_queue_url: reader.text("DEAD_LETTER_QUEUE_URL"),
-            max_receive_count: reader.number("MAX_RECEIVE_COUNT", 5, 1, 1_000),
-            heartbeat_interval: reader.heartbeat_interval(),
-            input_scope: reader.choice("INPUT_SCOPE", InputScope::Projections, &INPUT_SCOPES),
-            output_files: reader.choice("OUTPUT_FORMAT", OutputFormat::Both, &OUTPUT_FORMATS).files(),
-            output_compression: reader.choice("OUTPUT_COMPRESSION", OutputCompression::Snappy, &OUTPUT_COMPRESSIONS),
-            calendar: reader.calendar(),
-            read_concurrency: reader.read_concurrency(),
-            rules: reader.rules(),
-            page_bytes_limit: reader.number("LIMIT_PAGE_BYTES", 64 << 20, 1 << 10, 1 << 31),
-            log_level: reader.log_level(),
-            prometheus_port: reader.number("PROMETHEUS_PORT", 9_300, 0, u16::MAX),
-        };
-        if reader.problems.is_empty() { Ok(config) } else { Err(Error { problems: reader.problems }) }
+        let topics = reader.topics();
+        let queue_enabled = reader.boolean("AWS_SQS_RUN_REQUEST_QUEUE_ENABLED");
+        let max_receive_count = reader.number("MAX_RECEIVE_COUNT", 5, 1, 1_000);
+        let heartbeat_interval = reader.heartbeat_interval();
+        let input_scope = reader.choice("INPUT_SCOPE", InputScope::Projections, &INPUT_SCOPES);
+        let output_files = reader.choice("OUTPUT_FORMAT", OutputFormat::Both, &OUTPUT_FORMATS).files();
+        let output_compression = reader.choice("OUTPUT_COMPRESSION", OutputCompression::Snappy, &OUTPUT_COMPRESSIONS);
+        let calendar = reader.calendar();
+        let read_concurrency = reader.read_concurrency();
+        let rules = reader.rules();
+        let page_bytes_limit = reader.number("LIMIT_PAGE_BYTES", 64 << 20, 1 << 10, 1 << 31);
+        let log_level = reader.log_level();
+        let prometheus_port = reader.number("PROMETHEUS_PORT", 9_300, 0, u16::MAX);
+        let (aws, queue_urls) = (reader.aws(), reader.queue_urls());
+        match topics {
+            Some(topics) if reader.problems.is_empty() => Ok(Self {
+                aws,
+                topics,
+                queue_urls,
+                queue_enabled,
+                max_receive_count,
+                heartbeat_interval,
+                input_scope,
+                output_files,
+                output_compression,
+                calendar,
+                read_concurrency,
+                rules,
+                page_bytes_limit,
+                log_level,
+                prometheus_port,
+            }),
+            _ => Err(Error { problems: reader.problems }),
+        }
     }
 }
 
@@ -232,21 +217,39 @@ impl Reader<'_> {
         (self.lookup)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 
-    fn topics(&mut self) -> Topics {
-        let mut topic = |name: &str| {
-            let arn = self.text(name).or_else(|| self.text("AWS_SNS_EVENTS_TOPIC_ARN")).unwrap_or_default();
-            if arn.is_empty() {
-                self.problems.push(format!("{name} is missing, and so is AWS_SNS_EVENTS_TOPIC_ARN"));
-            } else if !arn.starts_with("arn:") {
-                self.problems.push(format!("{name} is {arn:?}, expected the ARN of a topic"));
-            }
-            arn
-        };
-        Topics {
-            started: topic("AWS_SNS_METRIC_RUN_STARTED_TOPIC_ARN"),
-            heartbeat: topic("AWS_SNS_METRIC_RUN_HEARTBEAT_TOPIC_ARN"),
-            completed: topic("AWS_SNS_METRIC_RUN_COMPLETED_TOPIC_ARN"),
+    fn aws(&self) -> AwsSettings {
+        AwsSettings {
+            region: self.text("AWS_REGION").unwrap_or_else(|| "us-east-1".to_owned()),
+            endpoint_url: self.text("AWS_ENDPOINT_URL"),
+            endpoint_url_s3: self.text("AWS_ENDPOINT_URL_S3"),
+            endpoint_url_sns: self.text("AWS_ENDPOINT_URL_SNS"),
+            endpoint_url_sqs: self.text("AWS_ENDPOINT_URL_SQS"),
         }
+    }
+
+    fn queue_urls(&self) -> QueueUrls {
+        QueueUrls {
+            requests: self.text("AWS_SQS_RUN_REQUEST_QUEUE_URL"),
+            dead_letters: self.text("DEAD_LETTER_QUEUE_URL"),
+            endpoint: self.aws().sqs_endpoint().map(str::to_owned),
+        }
+    }
+
+    /// The topics, or nothing where one is missing or malformed.
+    fn topics(&mut self) -> Option<Topics> {
+        let started = self.topic("AWS_SNS_METRIC_RUN_STARTED_TOPIC_ARN");
+        let heartbeat = self.topic("AWS_SNS_METRIC_RUN_HEARTBEAT_TOPIC_ARN");
+        let completed = self.topic("AWS_SNS_METRIC_RUN_COMPLETED_TOPIC_ARN");
+        Some(Topics { started: started?, heartbeat: heartbeat?, completed: completed? })
+    }
+
+    fn topic(&mut self, name: &str) -> Option<TopicArn> {
+        let Some(text) = self.text(name).or_else(|| self.text("AWS_SNS_EVENTS_TOPIC_ARN")) else {
+            self.problems.push(format!("{name} is missing, and so is AWS_SNS_EVENTS_TOPIC_ARN"));
+            return None;
+        };
+        let topic = TopicArn::parse(&text);
+        topic.map_err(|error| self.problems.push(format!("{name}: {error}"))).ok()
     }
 
     fn boolean(&mut self, name: &str) -> bool {
@@ -366,9 +369,9 @@ mod tests {
         assert_eq!(config.input_scope, InputScope::Projections);
         assert_eq!(config.output_files, [DataFile::Jsonl, DataFile::Parquet]);
         assert_eq!(config.output_compression, OutputCompression::Snappy);
-        assert_eq!(config.topics.started, REQUIRED[1].1);
+        assert_eq!(config.topics.started.as_str(), REQUIRED[1].1);
         assert_eq!(config.rules.input_prefixes.to_string(), "datasets/");
-        assert_eq!(config.region, "us-east-1");
+        assert_eq!(config.aws.region, "us-east-1");
         assert_eq!(config.read_concurrency.get(), 64);
         assert_eq!(config.prometheus_port, 9_300);
         assert!(config.queue_enabled);
@@ -393,15 +396,14 @@ mod tests {
 
     #[test]
     fn an_empty_variable_counts_as_missing() {
-        assert!(with(&[("DEAD_LETTER_QUEUE_URL", " ")]).unwrap().dead_letter_queue_url.is_none());
+        assert!(with(&[("DEAD_LETTER_QUEUE_URL", " ")]).unwrap().queue_urls.dead_letters.is_none());
         assert!(config(&[("AWS_S3_BUCKET", ""), REQUIRED[1]]).is_err());
     }
 
     #[test]
     fn the_settings_of_a_service_precede_the_general_one() {
-        let endpoints =
-            with(&[("AWS_ENDPOINT_URL", "http://a"), ("AWS_ENDPOINT_URL_S3", "http://b")]).unwrap().endpoints;
-        assert_eq!((endpoints.s3.unwrap().as_str(), endpoints.sns.unwrap().as_str()), ("http://b", "http://a"));
+        let aws = with(&[("AWS_ENDPOINT_URL", "http://a"), ("AWS_ENDPOINT_URL_S3", "http://b")]).unwrap().aws;
+        assert_eq!((aws.s3_endpoint(), aws.sns_endpoint()), (Some("http://b"), Some("http://a")));
     }
 
     #[test]

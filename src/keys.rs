@@ -85,15 +85,21 @@ impl Key {
         &self.0
     }
 
-    /// Whether a whole path segment is the series code: `A` is no segment of `A_B/data.parquet`.
-    #[must_use]
-    pub fn has_segment(&self, code: &SeriesCode) -> bool {
-        self.0.split('/').any(|segment| segment == code.as_str())
-    }
-
     /// The path segments, from the root.
     pub fn segments(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('/')
+    }
+
+    /// Whether the object is a Parquet file, by its name.
+    #[must_use]
+    pub fn is_parquet(&self) -> bool {
+        self.0.ends_with(".parquet")
+    }
+
+    /// The key as a URI: `s3://bucket/key`.
+    #[must_use]
+    pub fn uri(&self, bucket: &str) -> String {
+        format!("s3://{bucket}/{self}")
     }
 }
 
@@ -131,6 +137,11 @@ impl Prefix {
     #[must_use]
     pub fn contains(&self, key: &str) -> bool {
         key.starts_with(&self.0)
+    }
+
+    /// The path segments of a key below this folder; all of them where the key lies elsewhere.
+    pub fn segments_below<'a>(&self, key: &'a Key) -> impl Iterator<Item = &'a str> {
+        key.0.strip_prefix(&self.0).unwrap_or(&key.0).split('/')
     }
 
     /// The key of a path relative to this folder.
@@ -309,6 +320,15 @@ impl DataFile {
         match self {
             Self::Jsonl => "metrics.jsonl",
             Self::Parquet => "metrics.parquet",
+        }
+    }
+
+    /// The media type of its bytes.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Jsonl => "application/x-ndjson",
+            Self::Parquet => "application/vnd.apache.parquet",
         }
     }
 }

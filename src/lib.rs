@@ -21,6 +21,7 @@ pub mod worker;
 pub mod aws;
 pub mod storage;
 pub mod config;
+pub mod telemetry;
 
 // Beside the worker: input for it, and the command line.
 pub mod cli;

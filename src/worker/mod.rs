@@ -1,12 +1,316 @@
 //! The worker: a run from its request to its completed event.
 
+pub mod batch;
 pub mod deadline;
 pub mod heartbeat;
 pub mod resolve;
 pub mod plan;
+pub mod read;
 pub mod evaluate;
 pub mod write;
 pub mod publish;
 pub mod queue;
 pub mod dead_letter;
 pub mod recorder;
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::try_join;
+
+use crate::config::Config;
+use crate::event::{ErrorCode, Event, Outcome, SCHEMA};
+use crate::ids::DatasetId;
+use crate::manifest::{InputLineage, Marker, SeriesLineage};
+use crate::request::{self, Run, RunRequest, Work};
+use crate::storage::ObjectStorage;
+use crate::telemetry;
+use crate::worker::heartbeat::{Progress, share};
+use crate::worker::publish::{Attempt, Publisher};
+use crate::worker::queue::Queue;
+use crate::worker::resolve::Resolved;
+use crate::worker::write::encode::Draft;
+
+/// The time, from outside.
+pub type Clock = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
+
+/// What the worker needs of the world.
+#[derive(Clone)]
+pub struct Ports {
+    /// Where datasets and metrics are.
+    pub storage: Arc<dyn ObjectStorage>,
+    /// Where events go.
+    pub publisher: Arc<dyn Publisher>,
+    /// Where records came from, and where dead letters go.
+    pub queue: Arc<dyn Queue>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// How a run ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was computed, or what was missing of it was done.
+    Completed,
+    /// It had been done before; its SUCCESS was published again.
+    Skipped,
+}
+
+/// Everything that can end a run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The record is no request.
+    #[error("{0}")]
+    Unreadable(#[from] request::Unreadable),
+    /// The request is wrong.
+    #[error("{0}")]
+    Invalid(#[from] request::Invalid),
+    /// The datasets could not be told.
+    #[error("{0}")]
+    Resolve(#[from] resolve::Error),
+    /// Nothing could be planned.
+    #[error("{0}")]
+    Plan(#[from] plan::Error),
+    /// The input could not be read.
+    #[error("{0}")]
+    Read(#[from] read::Error),
+    /// The expression could not be evaluated.
+    #[error("{0}")]
+    Evaluate(#[from] evaluate::Error),
+    /// The result could not be encoded.
+    #[error("the result cannot be encoded: {0}")]
+    Encode(#[from] parquet::errors::ParquetError),
+    /// The result could not be committed.
+    #[error("{0}")]
+    Write(#[from] write::Error),
+    /// An event could not be published.
+    #[error("{0}")]
+    Publish(#[from] publish::Error),
+    /// The code panicked: a bug.
+    #[error("panicked: {message}")]
+    Panicked {
+        /// What the panic said.
+        message: String,
+    },
+    /// The time was up.
+    #[error("the function's time was up before the run was done")]
+    Deadline,
+    /// Other runs kept taking the run's versions.
+    #[error("gave up after {MOST_VERSIONS} versions that other attempts had taken")]
+    NoVersion,
+}
+
+/// What becomes of a record whose run ended with an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// FAILURE is published, the record is done with.
+    Fail(ErrorCode),
+    /// The record goes back to its queue; on its last receive FAILURE is published with this code.
+    Retry(ErrorCode),
+    /// The record goes to the dead-letter queue; there is no run to fail, or none that may be failed.
+    DeadLetter,
+}
+
+impl Error {
+    /// What becomes of the record.
+    #[must_use]
+    pub fn disposition(&self) -> Disposition {
+        let input = |is_transient| match is_transient {
+            true => Disposition::Retry(ErrorCode::InputReadError),
+            false => Disposition::Fail(ErrorCode::InputReadError),
+        };
+        match self {
+            Self::Unreadable(_) => Disposition::DeadLetter,
+            Self::Invalid(error) => Disposition::Fail(error.code()),
+            Self::Resolve(error) => input(error.is_transient()),
+            Self::Plan(_) => Disposition::Fail(ErrorCode::InputReadError),
+            Self::Read(error) => input(error.is_transient()),
+            Self::Evaluate(_) => Disposition::Fail(ErrorCode::ExpressionEvalError),
+            Self::Write(error) => match error.meaning() {
+                write::Meaning::Fail(code) => Disposition::Fail(code),
+                write::Meaning::Retry(code) => Disposition::Retry(code),
+                write::Meaning::Refuse => Disposition::DeadLetter,
+            },
+            Self::NoVersion => Disposition::Retry(ErrorCode::OutputWriteError),
+            Self::Encode(_) | Self::Publish(_) | Self::Panicked { .. } | Self::Deadline => {
+                Disposition::Retry(ErrorCode::InternalError)
+            }
+        }
+    }
+}
+
+/// Of all events only heartbeats are numbered.
+const NO_SEQUENCE: u64 = 0;
+
+/// A version that is taken costs one more attempt at the data; more than this in a row is left to a redelivery.
+const MOST_VERSIONS: u32 = 8;
+
+/// One run: from its request to its completed event.
+///
+/// # Errors
+/// Whatever ends the run; [`Error::disposition`] says what becomes of its record.
+pub async fn execute(request: &RunRequest, attempt: &Attempt, ports: &Ports, config: &Config) -> Result<Ended, Error> {
+    let run = &request.run;
+    let storage = &*ports.storage;
+    let (finished, current) = try_join(write::finished(run, storage), write::current(run, storage)).await?;
+    if let Some(marker) = finished {
+        ports.publisher.publish(&success(run, &marker, config), attempt, NO_SEQUENCE).await?;
+        return Ok(Ended::Skipped);
+    }
+    let work = match &request.work {
+        Ok(work) => work,
+        Err(invalid) => {
+            write::check_unclaimed(run, storage).await?;
+            return Err(invalid.clone().into());
+        }
+    };
+    let progress = Progress::default();
+    let beat = |sequence| publish_heartbeat(run, &progress, sequence, attempt, ports);
+    let commit = commit(run, work, current, attempt, &progress, ports, config).boxed();
+    let marker = heartbeat::during(config.heartbeat_interval, beat, commit).await?;
+    ports.publisher.publish(&success(run, &marker, config), attempt, NO_SEQUENCE).await?;
+    Ok(Ended::Completed)
+}
+
+/// The effects of a run in their order: claim, data, manifest, `current`, marker.
+async fn commit(
+    run: &Run,
+    work: &Work,
+    current: write::Current,
+    attempt: &Attempt,
+    progress: &Progress,
+    ports: &Ports,
+    config: &Config,
+) -> Result<Marker, Error> {
+    let storage = &*ports.storage;
+    let mut claimed = write::claim(run, &current, (ports.clock)(), storage).await?;
+    ports.publisher.publish(&started(run, ports), attempt, NO_SEQUENCE).await?;
+    let mut computed = None;
+    for _ in 0..MOST_VERSIONS {
+        let Some(sealed) = claimed.claim.sealed.clone() else {
+            if computed.is_none() {
+                computed = Some(compute(work, progress, ports, config).await?);
+            }
+            if let Some((draft, lineage)) = &computed {
+                claimed = write::data(run, &claimed, draft, lineage.clone(), (ports.clock)(), storage).await?;
+            }
+            continue;
+        };
+        progress.advance(share::WRITTEN);
+        if write::manifest(run, &sealed, storage).await? == write::Committed::Taken {
+            claimed = write::move_claim(run, &claimed, (ports.clock)(), storage).await?;
+            continue;
+        }
+        write::validate(run, &sealed, storage).await?;
+        write::advance_current(run, &sealed, current, storage).await?;
+        return Ok(write::marker(run, &sealed, (ports.clock)(), storage).await?);
+    }
+    Err(Error::NoVersion)
+}
+
+/// The result of the work and what it was computed from: resolve, plan, read, evaluate, encode.
+async fn compute(
+    work: &Work,
+    progress: &Progress,
+    ports: &Ports,
+    config: &Config,
+) -> Result<(Draft, Vec<InputLineage>), Error> {
+    let timings = telemetry::Timings::start();
+    let resolved = resolve::resolve(work, config.input_scope, &*ports.storage).await?;
+    let read_plan = plan::plan(work, &resolved, &config.rules.input_prefixes)?;
+    progress.advance(share::PLANNED);
+    timings.planned(&read_plan);
+
+    let read_progress = |fraction: f64| progress.advance(share::PLANNED + fraction * (share::READ - share::PLANNED));
+    let settings = read::ReadSettings {
+        concurrency: config.read_concurrency,
+        page_bytes_limit: config.page_bytes_limit,
+        ..read::ReadSettings::default()
+    };
+    let outcome = read::read(&read_plan, &*ports.storage, &settings, &read_progress).await?;
+    timings.read(&outcome);
+
+    let lineage = lineage(&resolved, &outcome);
+    let series = outcome.series.into_iter().map(|read| (read.series.series_code, read.observations)).collect();
+    let (expression, calendar) = (work.expression.clone(), config.calendar.clone());
+    let (files, compression) = (config.output_files.clone(), config.output_compression);
+    let draft = off_the_runtime(move || {
+        let result = evaluate::evaluate(&expression, series, &calendar)?;
+        Ok::<Draft, Error>(write::encode::encode(&result, &files, compression)?)
+    })
+    .await?;
+    progress.advance(share::EVALUATED);
+    timings.evaluated(&draft);
+    Ok((draft, lineage))
+}
+
+/// Long computations leave the runtime's threads to heartbeats and deadlines.
+async fn off_the_runtime<T: Send + 'static>(
+    computation: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let span = tracing::Span::current();
+    match tokio::task::spawn_blocking(move || span.in_scope(computation)).await {
+        Ok(answer) => answer,
+        Err(error) => Err(Error::Panicked { message: error.to_string() }),
+    }
+}
+
+/// What was read, for the manifest.
+fn lineage(resolved: &Resolved, outcome: &read::ReadOutcome) -> Vec<InputLineage> {
+    let of_dataset = |dataset_id: &DatasetId| {
+        outcome.series.iter().filter(|read| read.series.dataset_id == *dataset_id).collect::<Vec<_>>()
+    };
+    let lineage = resolved.iter().map(|(dataset_id, dataset)| InputLineage {
+        dataset_id: dataset_id.clone(),
+        manifest_path: dataset.paths.manifest.to_string(),
+        version_id: dataset.manifest.version_id.clone(),
+        series: of_dataset(dataset_id)
+            .into_iter()
+            .map(|read| SeriesLineage {
+                series_code: read.series.series_code.clone(),
+                object_count: read.object_count,
+                objects_digest: read.objects_digest.clone(),
+            })
+            .collect(),
+    });
+    lineage.collect()
+}
+
+fn started(run: &Run, ports: &Ports) -> Event {
+    Event::MetricRunStarted {
+        schema: SCHEMA,
+        run_id: run.run_id.clone(),
+        metric_code: run.metric_code.clone(),
+        started_at: write::rfc3339((ports.clock)()),
+    }
+}
+
+/// A heartbeat tells how far the run is and nothing else depends on it: one that is lost is logged, and the run goes on.
+async fn publish_heartbeat(run: &Run, progress: &Progress, sequence: u64, attempt: &Attempt, ports: &Ports) {
+    let event = Event::MetricRunHeartbeat {
+        schema: SCHEMA,
+        run_id: run.run_id.clone(),
+        metric_code: run.metric_code.clone(),
+        progress: progress.get(),
+        ts: write::rfc3339((ports.clock)()),
+    };
+    if let Err(error) = ports.publisher.publish(&event, attempt, sequence).await {
+        tracing::warn!(%error, sequence, "a heartbeat could not be published");
+    }
+}
+
+/// SUCCESS, from the marker as stored: whoever publishes it, and however often, it is the same event.
+fn success(run: &Run, marker: &Marker, config: &Config) -> Event {
+    let outcome = Outcome::Success {
+        version_ts: marker.version_ts,
+        output_manifest: marker.output_manifest.clone(),
+        output_manifest_uri: run.keys.manifest(marker.version_ts).uri(&config.rules.bucket),
+        row_count: marker.row_count,
+    };
+    Event::MetricRunCompleted {
+        schema: SCHEMA,
+        run_id: run.run_id.clone(),
+        metric_code: run.metric_code.clone(),
+        outcome,
+    }
+}

@@ -114,9 +114,9 @@ fn plan_dataset(
     for (offset, planned) in series.iter().enumerate() {
         let index = first_index + offset;
         let listed = dataset.listings.get(&planned.series_code).map_or(&[][..], Vec::as_slice);
-        let own_files = files.iter().filter(|key| has_segment_below(dataset, key, &planned.series_code));
+        let own_files = files.iter().filter(|key| is_own(dataset, key, &planned.series_code));
         let object_count = objects.len();
-        for meta in listed.iter().filter(|meta| meta.key.as_str().ends_with(".parquet")) {
+        for meta in listed.iter().filter(|meta| meta.key.is_parquet()) {
             add(objects, &meta.key, Some(meta), Content::Own(index));
         }
         for key in own_files {
@@ -145,18 +145,15 @@ fn shared_files<'a>(dataset: &Dataset, files: &'a BTreeSet<Key>, series: &[Plann
         .map(String::as_str)
         .chain(series.iter().map(|planned| planned.series_code.as_str()))
         .collect();
-    let is_shared = |key: &&Key| !below(dataset, key).any(|segment| known_codes.contains(segment));
+    // Below the projections folder: the dataset itself, or a folder above it, may well be named like a series.
+    let projections = &dataset.paths.projections;
+    let is_shared = |key: &&Key| !projections.segments_below(key).any(|segment| known_codes.contains(segment));
     files.iter().filter(is_shared).collect()
 }
 
-/// The path segments below the projections folder: a dataset or a parent folder may well be named like a series.
-fn below<'a>(dataset: &Dataset, key: &'a Key) -> impl Iterator<Item = &'a str> {
-    let relative = key.as_str().strip_prefix(dataset.paths.projections.as_str()).unwrap_or(key.as_str());
-    relative.split('/')
-}
-
-fn has_segment_below(dataset: &Dataset, key: &Key, series_code: &SeriesCode) -> bool {
-    below(dataset, key).any(|segment| segment == series_code.as_str())
+fn is_own(dataset: &Dataset, key: &Key, series_code: &SeriesCode) -> bool {
+    // A whole segment: `A` never matches `A_B/…`.
+    dataset.paths.projections.segments_below(key).any(|segment| segment == series_code.as_str())
 }
 
 fn add(objects: &mut BTreeMap<Key, PlannedObject>, key: &Key, meta: Option<&ObjectMeta>, content: Content) {

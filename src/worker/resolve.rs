@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::FutureExt;
 use futures::future::{try_join, try_join_all};
 
 use crate::config::InputScope;
@@ -85,20 +86,29 @@ impl Error {
 /// # Errors
 /// When a manifest is missing or malformed, or the store fails.
 pub async fn resolve(work: &Work, scope: InputScope, storage: &dyn ObjectStorage) -> Result<Resolved, Error> {
-    let datasets = work.datasets.iter().map(|(dataset_id, paths)| async move {
-        let of_dataset = |(series_code, _): &(&SeriesCode, &DatasetId)| (*series_code).clone();
-        let inputs = work.inputs.iter().filter(|(_, of)| *of == dataset_id);
-        let series_codes: Vec<SeriesCode> = match scope {
-            InputScope::Projections => inputs.map(|input| of_dataset(&input)).collect(),
-            InputScope::Manifest => Vec::new(),
-        };
-        let manifest = read_manifest(dataset_id, &paths.manifest, storage);
-        let listings = try_join_all(series_codes.into_iter().map(|code| list(dataset_id, paths, code, storage)));
-        let (manifest, listings) = try_join(manifest, listings).await?;
-        let listings = listings.into_iter().collect();
-        Ok((dataset_id.clone(), Dataset { paths: paths.clone(), manifest, listings }))
-    });
-    Ok(try_join_all(datasets).await?.into_iter().collect())
+    let datasets = work.datasets.iter();
+    let resolved = datasets.map(|(dataset_id, paths)| dataset(dataset_id, paths, work, scope, storage).boxed());
+    Ok(try_join_all(resolved).await?.into_iter().collect())
+}
+
+async fn dataset(
+    dataset_id: &DatasetId,
+    paths: &DatasetPaths,
+    work: &Work,
+    scope: InputScope,
+    storage: &dyn ObjectStorage,
+) -> Result<(DatasetId, Dataset), Error> {
+    let series_codes: Vec<&SeriesCode> = match scope {
+        InputScope::Projections => {
+            work.inputs.iter().filter(|(_, of)| *of == dataset_id).map(|(code, _)| code).collect()
+        }
+        InputScope::Manifest => Vec::new(),
+    };
+    let manifest = read_manifest(dataset_id, &paths.manifest, storage);
+    let listings = series_codes.into_iter().map(|code| list(dataset_id, paths, code, storage).boxed());
+    let (manifest, listings) = try_join(manifest, try_join_all(listings)).await?;
+    let dataset = Dataset { paths: paths.clone(), manifest, listings: listings.into_iter().collect() };
+    Ok((dataset_id.clone(), dataset))
 }
 
 async fn read_manifest(
@@ -123,12 +133,12 @@ async fn read_manifest(
 async fn list(
     dataset_id: &DatasetId,
     paths: &DatasetPaths,
-    series_code: SeriesCode,
+    series_code: &SeriesCode,
     storage: &dyn ObjectStorage,
 ) -> Result<(SeriesCode, Vec<ObjectMeta>), Error> {
     let folder = paths.projections.folder(series_code.as_str());
     let folder = folder.map_err(|source| Error::Path { dataset_id: dataset_id.clone(), source })?;
     let objects = storage.list(&folder).await;
     let objects = objects.map_err(|source| Error::Storage { dataset_id: dataset_id.clone(), source })?;
-    Ok((series_code, objects))
+    Ok((series_code.clone(), objects))
 }

@@ -11,7 +11,7 @@ const NANOSECONDS_PER_SECOND: i128 = 1_000_000_000;
 const NANOSECONDS_PER_DAY: i64 = 86_400 * 1_000_000_000;
 
 /// The calendar that days are counted in: that of a time zone, by the IANA database that is part of the program.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Calendar {
     zone: TimeZone,
     periods: Vec<Period>,

@@ -69,9 +69,9 @@ fn slide<P: Copy>(
     if length > values.len() {
         return results;
     }
-    let lift_finite = |value: f64| if value.is_finite() { lift(value) } else { empty };
     // suffixes[i]: the values of the block before from its i-th to its end.
     let mut suffixes = vec![empty; length];
+    // Suffix and prefix hold nothing but their window, so what is not finite spoils only results that are null anyway.
     let mut finite_run_length = 0;
     for (block, block_results) in values.chunks(length).zip(results.chunks_mut(length)) {
         let mut prefix = empty;
@@ -79,7 +79,7 @@ fn slide<P: Copy>(
         // ends with the block is the block.
         let suffixes_before = suffixes.iter().skip(1).copied().chain([empty]);
         for ((&value, result), suffix) in block.iter().zip(block_results).zip(suffixes_before) {
-            prefix = combine(prefix, lift_finite(value));
+            prefix = combine(prefix, lift(value));
             finite_run_length = if value.is_finite() { finite_run_length + 1 } else { 0 };
             let window_is_full = finite_run_length >= length;
             if window_is_full {
@@ -89,7 +89,7 @@ fn slide<P: Copy>(
         if block.len() == length {
             let mut suffix = empty;
             for (slot, &value) in suffixes.iter_mut().zip(block).rev() {
-                suffix = combine(lift_finite(value), suffix);
+                suffix = combine(lift(value), suffix);
                 *slot = suffix;
             }
         }

@@ -7,6 +7,7 @@
 pub mod encode;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -254,7 +255,7 @@ pub async fn data(
     storage: &dyn ObjectStorage,
 ) -> Result<Claimed, Error> {
     let version = claimed.claim.version_ts;
-    let puts = draft.files.iter().map(|(file, bytes)| put_data(run, version, *file, bytes, storage));
+    let puts = draft.files.iter().map(|(file, bytes)| put_data(run, version, *file, bytes, storage).boxed());
     let written = futures::future::try_join_all(puts).await?;
     if written.contains(&false) {
         return move_claim(run, claimed, now, storage).await;
@@ -272,11 +273,7 @@ async fn put_data(
     storage: &dyn ObjectStorage,
 ) -> Result<bool, Error> {
     let key = run.keys.data(version, file);
-    let content_type = match file {
-        DataFile::Jsonl => "application/x-ndjson",
-        DataFile::Parquet => "application/vnd.apache.parquet",
-    };
-    let was_absent = put_if_absent(&key, bytes.clone(), content_type, storage).await?.is_some();
+    let was_absent = put_if_absent(&key, bytes.clone(), file.content_type(), storage).await?.is_some();
     // What is there is another attempt's, another run's, or this attempt's own, whose answer was lost: the bytes tell.
     Ok(was_absent || storage.get(&key, ByteRange::Whole, None).await?.bytes == *bytes)
 }

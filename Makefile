@@ -1,0 +1,83 @@
+# `make` alone lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PYTHON ?= python3
+STAMP := target/venv.stamp
+COVERAGE_VENV := target/coverage-venv
+COVERAGE_STAMP := $(COVERAGE_VENV)/.stamp
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export SAM_CLI_TELEMETRY := 0
+# sam and cfn-lint want a region even where they call nobody.
+export AWS_DEFAULT_REGION ?= us-east-1
+
+# x86_64 or arm64; the latter needs `rustup target add aarch64-unknown-linux-gnu`.
+ARCH ?= x86_64
+LAMBDA_TARGET := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-gnu
+BUILD_DIR := target/lambda/$(ARCH)
+STACK ?= metrics-engine
+EVENT ?= events/01-cross-rate.json
+SAMPLE_DATA := sample-data/eurofxref-hist.csv
+SAMPLE_BUCKET := target/invoke/bucket
+
+.PHONY: help venv fmt lint test coverage demo invoke build deploy deploy-cargo validate
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
+
+venv: $(STAMP) ## Install the Python tools of tools/requirements.txt into .venv
+
+$(STAMP): tools/requirements.txt
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tools/requirements.txt
+	@mkdir -p $(@D) && touch $@
+
+fmt: ## Format the code
+	cargo fmt
+
+lint: ## Check format and lints; a warning is an error
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+test: venv ## Run every test, the doc tests too
+	@if cargo nextest --version > /dev/null 2>&1; then cargo nextest run && cargo test --doc; else cargo test; fi
+
+coverage: venv $(COVERAGE_STAMP) ## Measure line coverage into target/coverage (installs cargo-llvm-cov and LLVM tools into target)
+	@export PATH="$(CURDIR)/$(COVERAGE_VENV)/bin:$$PATH"; llvm=$$(echo $(CURDIR)/$(COVERAGE_VENV)/lib/python3*/site-packages/llvm/bin); \
+	: "these LLVM tools cannot read compressed names"; \
+	export RUSTFLAGS="-C llvm-args=-enable-name-compression=false"; \
+	export LLVM_COV=$$llvm/llvm-cov LLVM_PROFDATA=$$llvm/llvm-profdata; \
+	cargo llvm-cov --html --output-dir target/coverage $(COVERAGE_ARGS); \
+	cargo llvm-cov report --summary-only
+
+$(COVERAGE_STAMP): tools/requirements-coverage.txt
+	@test -x $(COVERAGE_VENV)/bin/python || $(PYTHON) -m venv $(COVERAGE_VENV)
+	$(COVERAGE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+demo: ## Run the demo on the sample data
+	cargo run --bin metrics -- demo
+
+invoke: venv $(SAMPLE_BUCKET)/datasets ## Send EVENT=events/….json to the worker against a local S3, SNS and SQS
+	@$(VENV)/bin/python tools/invoke.py $(EVENT) $(SAMPLE_BUCKET)
+
+$(SAMPLE_BUCKET)/datasets: $(SAMPLE_DATA)
+	cargo run --bin metrics -- dataset build --csv $< --into $(SAMPLE_BUCKET)
+	@touch $@
+
+build: venv ## Build the function with cargo-lambda (ARCH=x86_64 or arm64)
+	cargo lambda build --release --bin worker --target $(LAMBDA_TARGET) --skip-target-check --lambda-dir $(BUILD_DIR)
+
+deploy: venv ## Build and deploy the stack with SAM (STACK, ARCH)
+	sam build --parameter-overrides Architecture=$(ARCH)
+	sam deploy --stack-name $(STACK) --parameter-overrides Architecture=$(ARCH)
+
+deploy-cargo: build ## Replace only the code of the deployed function (STACK, ARCH)
+	cargo lambda deploy --lambda-dir $(BUILD_DIR) --binary-name worker $(STACK)-worker
+
+validate: venv ## Lint the template as it stands and as SAM expands it
+	sam validate --lint
+	$(VENV)/bin/python tools/template.py lint

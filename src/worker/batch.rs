@@ -1,0 +1,271 @@
+//! A batch: an SQS event in, the records to give back out.
+//!
+//! Groups run in parallel, the records of one group strictly in order. The first record of a group that is to be
+//! retried goes back together with every later one of its group; other groups do not notice. A record is acknowledged,
+//! by not being named in the answer, only when its run has ended and the event that says so is published, or when it
+//! lies in the dead-letter queue.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent};
+use futures::FutureExt;
+use futures::future::join_all;
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use crate::config::Config;
+use crate::event::{ErrorCode, Event};
+use crate::request::{self, Run, RunRequest};
+use crate::telemetry;
+use crate::worker::deadline::Deadline;
+use crate::worker::publish::Attempt;
+use crate::worker::queue::ReceivedRecord;
+use crate::worker::{Disposition, Ended, Error, NO_SEQUENCE, Ports, execute};
+
+/// The first retry comes after some seconds: most faults that pass at all have passed by then.
+const FIRST_BACKOFF: Duration = Duration::from_secs(4);
+
+/// A fault that lasts is asked about once in some minutes.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
+
+/// What becomes of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settled {
+    /// It is done with.
+    Acknowledged,
+    /// It goes back, and so does all of its group after it.
+    Returned,
+    /// It goes back, alone: nobody waits for it.
+    ReturnedAlone,
+}
+
+/// Handles a batch. The answer names exactly the records that go back to the queue.
+pub async fn handle(event: SqsEvent, ports: &Ports, config: &Config, deadline: Deadline) -> SqsBatchResponse {
+    let (groups, unnamed_count) = by_group(event);
+    let handled = groups.iter().map(|records| handle_group(records, ports, config, deadline));
+    let mut identifiers: Vec<String> = Vec::new();
+    if unnamed_count > 0 {
+        // A record without an id cannot be named. An empty name fails the whole batch, so nothing is lost.
+        tracing::error!(unnamed_count, "records without a message id, the whole batch goes back");
+        identifiers.push(String::new());
+    }
+    for identifier in join_all(handled).await.into_iter().flatten() {
+        // A message that came twice in one batch is named once.
+        if !identifiers.contains(&identifier) {
+            identifiers.push(identifier);
+        }
+    }
+    telemetry::batch_items_failed(identifiers.len());
+    let mut response = SqsBatchResponse::default();
+    response.batch_item_failures = identifiers.into_iter().map(failure).collect();
+    response
+}
+
+fn failure(identifier: String) -> BatchItemFailure {
+    let mut failure = BatchItemFailure::default();
+    failure.item_identifier = identifier;
+    failure
+}
+
+/// The records of each group in their order, a record without a group being one of its own; and how many records
+/// have no id.
+fn by_group(event: SqsEvent) -> (Vec<Vec<ReceivedRecord>>, usize) {
+    let message_count = event.records.len();
+    let mut groups: Vec<Vec<ReceivedRecord>> = Vec::new();
+    for record in event.records.into_iter().filter_map(ReceivedRecord::from_lambda) {
+        let is_same_group = |group: &&mut Vec<ReceivedRecord>| {
+            record.group_id.is_some() && group.first().is_some_and(|first| first.group_id == record.group_id)
+        };
+        match groups.iter_mut().find(is_same_group) {
+            Some(group) => group.push(record),
+            None => groups.push(vec![record]),
+        }
+    }
+    let record_count: usize = groups.iter().map(Vec::len).sum();
+    (groups, message_count - record_count)
+}
+
+async fn handle_group(records: &[ReceivedRecord], ports: &Ports, config: &Config, deadline: Deadline) -> Vec<String> {
+    let mut returned = Vec::new();
+    for (index, record) in records.iter().enumerate() {
+        match handle_record(record, ports, config, deadline).await {
+            Settled::Acknowledged => {}
+            Settled::ReturnedAlone => returned.push(record.message_id.clone()),
+            Settled::Returned => {
+                let rest = &records[index..];
+                give_back(rest, ports, deadline).await;
+                returned.extend(rest.iter().map(|record| record.message_id.clone()));
+                break;
+            }
+        }
+    }
+    returned
+}
+
+/// Records in flight block their group, so all that go back get the same, shorter visibility.
+async fn give_back(records: &[ReceivedRecord], ports: &Ports, deadline: Deadline) {
+    let Some(first) = records.first() else { return };
+    let backoff = backoff(first);
+    match deadline.finish(ports.queue.change_visibility(records, backoff)).await {
+        Some(Ok(())) => {}
+        // They come back all the same, when the queue's own visibility timeout is over.
+        Some(Err(error)) => tracing::warn!(%error, records = records.len(), "visibility could not be changed"),
+        None => tracing::warn!(records = records.len(), "no time was left to change the visibility"),
+    }
+}
+
+/// Exponential in the number of receives; the jitter comes from the message's id, so that groups that failed together
+/// do not come back together, and the same delivery always waits the same time.
+fn backoff(record: &ReceivedRecord) -> Duration {
+    let doublings = record.receive_count.saturating_sub(1).min(10);
+    let ceiling = (FIRST_BACKOFF * 2_u32.pow(doublings)).min(LONGEST_BACKOFF);
+    let seed = Sha256::digest(format!("{} {}", record.message_id, record.receive_count));
+    let jitter = f64::from(seed[0]) / f64::from(u8::MAX);
+    let seconds = ceiling.as_secs_f64() * (0.5 + 0.5 * jitter);
+    Duration::from_secs_f64(seconds.ceil())
+}
+
+/// One record, from its body to what becomes of it.
+async fn handle_record(record: &ReceivedRecord, ports: &Ports, config: &Config, deadline: Deadline) -> Settled {
+    let start = Instant::now();
+    let request = match request::decode(&record.body, &config.rules) {
+        Ok(request) => request,
+        Err(unreadable) => return dead_letter(record, &unreadable.into(), ports, deadline).await,
+    };
+    let run = &request.run;
+    let span = tracing::info_span!("run", run_id = %run.run_id, metric_code = %run.metric_code);
+    async {
+        telemetry::run_started();
+        match attempt(&request, record, ports, config, deadline).await {
+            Ok(ended) => {
+                let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(?ended, receive_count = record.receive_count, elapsed_ms, "run ended");
+                match ended {
+                    Ended::Completed => telemetry::run_succeeded(start.elapsed()),
+                    Ended::Skipped => telemetry::run_skipped(),
+                }
+                Settled::Acknowledged
+            }
+            Err(error) => settle(run, record, &error, start, ports, config, deadline).await,
+        }
+    }
+    .instrument(span)
+    .await
+}
+
+/// One attempt of a run, within the time for work; a panic belongs to its record.
+async fn attempt(
+    request: &RunRequest,
+    record: &ReceivedRecord,
+    ports: &Ports,
+    config: &Config,
+    deadline: Deadline,
+) -> Result<Ended, Error> {
+    let attempt = Attempt { message_id: record.message_id.clone(), receive_count: record.receive_count };
+    let execution = Box::pin(AssertUnwindSafe(execute(request, &attempt, ports, config)).catch_unwind());
+    match deadline.work(execution).await {
+        Some(Ok(answer)) => answer,
+        Some(Err(panic)) => Err(Error::Panicked { message: panic_message(&*panic) }),
+        None => Err(Error::Deadline),
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+/// What becomes of a record whose run ended with an error.
+async fn settle(
+    run: &Run,
+    record: &ReceivedRecord,
+    error: &Error,
+    start: Instant,
+    ports: &Ports,
+    config: &Config,
+    deadline: Deadline,
+) -> Settled {
+    match error.disposition() {
+        Disposition::DeadLetter => dead_letter(record, error, ports, deadline).await,
+        Disposition::Fail(code) => {
+            tracing::error!(%error, error_code = code.as_str(), "run failed");
+            if !publish_failure(run, record, code, error, ports, deadline).await {
+                return Settled::Returned;
+            }
+            telemetry::run_failed(code, start.elapsed());
+            Settled::Acknowledged
+        }
+        Disposition::Retry(code) => {
+            let is_last_receive = record.receive_count >= config.max_receive_count;
+            tracing::warn!(%error, error_code = code.as_str(), is_last_receive, "run is to be retried");
+            if !is_last_receive {
+                return Settled::Returned;
+            }
+            give_up(run, record, code, error, start, ports, deadline).await
+        }
+    }
+}
+
+/// The last receive of a record that would be retried: its run fails, and it goes to the dead-letter queue.
+async fn give_up(
+    run: &Run,
+    record: &ReceivedRecord,
+    code: ErrorCode,
+    error: &Error,
+    start: Instant,
+    ports: &Ports,
+    deadline: Deadline,
+) -> Settled {
+    if !publish_failure(run, record, code, error, ports, deadline).await {
+        return Settled::Returned;
+    }
+    telemetry::run_failed(code, start.elapsed());
+    let reason = format!("{}: {error} (receive {})", code.as_str(), record.receive_count);
+    send_dead_letter(record, &reason, ports, deadline).await
+}
+
+async fn publish_failure(
+    run: &Run,
+    record: &ReceivedRecord,
+    code: ErrorCode,
+    error: &Error,
+    ports: &Ports,
+    deadline: Deadline,
+) -> bool {
+    let attempt = Attempt { message_id: record.message_id.clone(), receive_count: record.receive_count };
+    let event = Event::failure(run.run_id.clone(), run.metric_code.clone(), code, error.to_string());
+    match deadline.finish(ports.publisher.publish(&event, &attempt, NO_SEQUENCE)).await {
+        Some(Ok(())) => true,
+        Some(Err(error)) => {
+            tracing::error!(%error, "the failure could not be published, the record goes back");
+            false
+        }
+        None => {
+            tracing::error!("no time was left to publish the failure, the record goes back");
+            false
+        }
+    }
+}
+
+/// A record without a run to fail, or with one that must not be failed.
+async fn dead_letter(record: &ReceivedRecord, error: &Error, ports: &Ports, deadline: Deadline) -> Settled {
+    tracing::error!(%error, message_id = record.message_id, "record rejected");
+    telemetry::record_rejected();
+    send_dead_letter(record, &error.to_string(), ports, deadline).await
+}
+
+async fn send_dead_letter(record: &ReceivedRecord, reason: &str, ports: &Ports, deadline: Deadline) -> Settled {
+    if !ports.queue.has_dead_letter_queue() {
+        return Settled::ReturnedAlone;
+    }
+    match deadline.finish(ports.queue.dead_letter(record, reason)).await {
+        Some(Ok(())) => Settled::Acknowledged,
+        Some(Err(error)) => {
+            tracing::error!(%error, message_id = record.message_id, "the dead letter could not be sent");
+            Settled::ReturnedAlone
+        }
+        None => Settled::ReturnedAlone,
+    }
+}

@@ -1,0 +1,235 @@
+//! One row group: its pages in memory come in; the observations of the wanted series go out. No waiting here.
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::columns::ColumnReader;
+use super::error::{Place, Problem};
+use super::footer::{Chunk, Footer, RowGroup};
+use super::page_guard::{Pages, Source};
+use super::schema::Column;
+use crate::ids::SeriesCode;
+use crate::series::SeriesBuilder;
+
+/// Rows decoded at a time: three columns of so many values stay in the processor's cache.
+const BATCH_ROWS: u64 = 8_192;
+
+/// Which series are wanted of an object.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    /// Their codes.
+    pub(super) codes: Vec<SeriesCode>,
+    /// Whether the object lies in the one series' own folder.
+    pub(super) is_own: bool,
+}
+
+impl Wanted {
+    /// The codes as texts.
+    pub(super) fn texts(&self) -> Vec<&str> {
+        self.codes.iter().map(SeriesCode::as_str).collect()
+    }
+}
+
+/// What was read of an object, or of a part of it.
+#[derive(Debug)]
+pub(super) struct Rows {
+    /// The observations of each wanted series.
+    pub(super) builders: Vec<SeriesBuilder>,
+    /// Rows of no wanted series.
+    pub(super) foreign_rows: u64,
+}
+
+impl Rows {
+    /// Nothing yet, of so many series.
+    pub(super) fn none(series_count: usize) -> Self {
+        Self { builders: (0..series_count).map(|_| SeriesBuilder::new()).collect(), foreign_rows: 0 }
+    }
+
+    /// Adds what was read after this.
+    pub(super) fn append(&mut self, later: Self) {
+        self.foreign_rows += later.foreign_rows;
+        for (builder, later) in self.builders.iter_mut().zip(later.builders) {
+            builder.append(later);
+        }
+    }
+}
+
+/// What the run may take, and whether it goes on.
+#[derive(Debug)]
+pub(super) struct Budget {
+    pub(super) page_bytes_limit: u64,
+    pub(super) observation_limit: u64,
+    pub(super) observation_count: AtomicU64,
+    pub(super) is_abandoned: AtomicBool,
+}
+
+impl Budget {
+    fn take(&self, observation_count: usize) -> Result<(), Problem> {
+        if self.is_abandoned.load(Ordering::Relaxed) {
+            return Err(Problem::Abandoned);
+        }
+        let taken = observation_count as u64;
+        let before = self.observation_count.fetch_add(taken, Ordering::Relaxed);
+        if before.saturating_add(taken) > self.observation_limit {
+            return Err(Problem::TooManyObservations { limit: self.observation_limit });
+        }
+        Ok(())
+    }
+}
+
+/// A row group with the pages that are needed of it.
+#[derive(Debug)]
+pub(super) struct RowGroupInput {
+    /// Its index in the file.
+    pub(super) index: usize,
+    /// The rows that are read, ascending.
+    pub(super) selection: Vec<Range<u64>>,
+    /// The pages of `obs_time`.
+    pub(super) time: Source,
+    /// The pages of `value`.
+    pub(super) value: Source,
+    /// The pages of the series column; nothing where every row is known to be of the one wanted series.
+    pub(super) series: Option<Source>,
+}
+
+/// Decodes a row group. The decoder library may panic on malformed values: that is an error like any other.
+pub(super) fn decode_row_group(
+    footer: &Footer,
+    input: RowGroupInput,
+    wanted: &Wanted,
+    budget: &Budget,
+) -> Result<Rows, Problem> {
+    catch_unwind(AssertUnwindSafe(|| decode(footer, input, wanted, budget))).unwrap_or(Err(Problem::DecoderPanicked))
+}
+
+fn decode(footer: &Footer, input: RowGroupInput, wanted: &Wanted, budget: &Budget) -> Result<Rows, Problem> {
+    let Some(row_group) = footer.row_groups.get(input.index) else {
+        return Err(Problem::FooterContent { reason: format!("there is no row group {}", input.index) });
+    };
+    let columns = &footer.columns;
+    let open = |column: &Column, chunk: &Chunk, source: Source| Cursor::open(column, chunk, source, row_group, budget);
+    let mut time = open(&columns.time, &row_group.time, input.time)?;
+    let mut value = open(&columns.value, &row_group.value, input.value)?;
+    let mut series = match (&columns.series, &row_group.series, input.series) {
+        (Some(column), Some(chunk), Some(source)) => Some(open(column, chunk, source)?),
+        _ => None,
+    };
+    let mut rows = Rows::none(wanted.codes.len());
+    let mut batch = Batch::default();
+    for range in input.selection {
+        let mut start = range.start;
+        while start < range.end {
+            let end = range.end.min(start + BATCH_ROWS);
+            let wanted_count = match &mut series {
+                Some(series) => batch.tell_apart(series, start..end, wanted)?,
+                None => batch.take_all(start..end),
+            };
+            rows.foreign_rows += batch.slots.len().saturating_sub(wanted_count) as u64;
+            budget.take(wanted_count)?;
+            if wanted_count > 0 {
+                batch.read(&mut time, &mut value, start..end, row_group.first_row)?;
+                batch.add_to(&mut rows);
+            }
+            start = end;
+        }
+    }
+    Ok(rows)
+}
+
+/// A column and how far it was read.
+struct Cursor {
+    reader: ColumnReader,
+    row: u64,
+}
+
+impl Cursor {
+    fn open(
+        column: &Column,
+        chunk: &Chunk,
+        source: Source,
+        row_group: &RowGroup,
+        budget: &Budget,
+    ) -> Result<Self, Problem> {
+        let place = Place { column: column.name.to_owned(), row_group: row_group.index };
+        let pages =
+            Pages::new(source, column, place.clone(), chunk.codec, row_group.row_count, budget.page_bytes_limit)?;
+        Ok(Self { reader: ColumnReader::new(column, place, pages)?, row: 0 })
+    }
+
+    /// Reads these rows, passing over those before.
+    fn read(&mut self, rows: Range<u64>) -> Result<(), Problem> {
+        self.reader.skip(row_count(self.row..rows.start))?;
+        self.reader.read(row_count(rows.clone()))?;
+        self.row = rows.end;
+        Ok(())
+    }
+}
+
+fn row_count(rows: Range<u64>) -> usize {
+    usize::try_from(rows.end.saturating_sub(rows.start)).unwrap_or(usize::MAX)
+}
+
+/// Rows being decoded; the memory is used again for the next.
+#[derive(Default)]
+struct Batch {
+    /// For each row, the wanted series it belongs to.
+    slots: Vec<Option<usize>>,
+    times: Vec<i64>,
+    numbers: Vec<f64>,
+}
+
+impl Batch {
+    /// Every row belongs to the one series that is wanted.
+    fn take_all(&mut self, rows: Range<u64>) -> usize {
+        self.slots.clear();
+        self.slots.resize(row_count(rows), Some(0));
+        self.slots.len()
+    }
+
+    /// Finds each row's series; the number of rows that have one.
+    fn tell_apart(&mut self, series: &mut Cursor, rows: Range<u64>, wanted: &Wanted) -> Result<usize, Problem> {
+        series.read(rows)?;
+        self.slots.clear();
+        let mut wanted_count = 0;
+        // Equal neighbours, and all that a dictionary gives, share their bytes: then nothing is compared.
+        let mut last: Option<(*const u8, usize, Option<usize>)> = None;
+        series.reader.texts(|_, text| {
+            let slot = text.and_then(|text| {
+                let bytes = text.data();
+                let slot = match last {
+                    Some((start, length, slot)) if start == bytes.as_ptr() && length == bytes.len() => slot,
+                    _ => wanted.codes.iter().position(|code| code.as_str().as_bytes() == bytes),
+                };
+                last = Some((bytes.as_ptr(), bytes.len(), slot));
+                slot
+            });
+            wanted_count += usize::from(slot.is_some());
+            self.slots.push(slot);
+        });
+        Ok(wanted_count)
+    }
+
+    fn read(
+        &mut self,
+        time: &mut Cursor,
+        value: &mut Cursor,
+        rows: Range<u64>,
+        group_first_row: u64,
+    ) -> Result<(), Problem> {
+        time.read(rows.clone())?;
+        value.read(rows.clone())?;
+        let slots = &self.slots;
+        let is_wanted = |row: usize| slots.get(row).is_some_and(Option::is_some);
+        time.reader.times(group_first_row + rows.start, is_wanted, &mut self.times)?;
+        value.reader.numbers(&mut self.numbers)
+    }
+
+    fn add_to(&self, rows: &mut Rows) {
+        for ((&slot, &time), &number) in self.slots.iter().zip(&self.times).zip(&self.numbers) {
+            if let Some(builder) = slot.and_then(|slot| rows.builders.get_mut(slot)) {
+                builder.push(time, number);
+            }
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! One object: its place in the plan comes in; the observations of the wanted series in it go out.
+//!
+//! A small object is in memory after one request. Of a large one the footer is read first, then what prunes (bloom
+//! filters and page indexes), and then one row group after the other, only the columns and pages that are needed.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::decode::{Budget, RowGroupInput, Rows, Wanted, decode_row_group};
+use super::error::{Error, Problem};
+use super::fetch::OpenObject;
+use super::footer::{Chunk, Footer, RowGroup, SMALLEST_FILE_BYTES, TAIL_BYTES, footer_length, read_footer};
+use super::page_guard::Source;
+use super::prune::{
+    PageLocation, bloom_may_hold_any, holds_only, may_hold_any, page_locations, pages_that_may_hold, selected_rows,
+};
+use crate::keys::Key;
+
+/// Decoding more bytes than this may take longer than a millisecond: other work goes on meanwhile.
+const LONG_DECODE_BYTES: u64 = 128 << 10;
+
+/// Indexes and filters of more bytes than this, all row groups together, cost more than they save.
+const PRUNING_BYTES_LIMIT: u64 = 32 << 20;
+
+/// How many of the largest pages a row group's needed columns may take together.
+const ROW_GROUP_PAGES: u64 = 8;
+
+/// What is read of a row group: some rows, and where their pages are.
+struct Part {
+    index: usize,
+    selection: Vec<Range<u64>>,
+    /// The pages of time, value and series, where an offset index places them.
+    pages: Option<[Vec<PageLocation>; 3]>,
+}
+
+/// Reads the wanted series of an object that was opened.
+pub(super) async fn read_file(
+    key: &Key,
+    object: &OpenObject<'_>,
+    wanted: Arc<Wanted>,
+    budget: Arc<Budget>,
+) -> Result<Rows, Error> {
+    let footer = Arc::new(open_footer(key, object).await?);
+    let mut rows = Rows::none(wanted.codes.len());
+    if footer.columns.series.is_none() && !wanted.is_own {
+        return Err(Error::unreadable(key, Problem::NoColumn { column: "internal_series_code or series_code" }));
+    }
+    let parts = if wanted.is_own {
+        let (parts, foreign_rows) = own_parts(&footer, &wanted);
+        rows.foreign_rows += foreign_rows;
+        parts
+    } else {
+        shared_parts(object, &footer, &wanted).await?
+    };
+    for part in parts {
+        let (input, size_bytes) = fetch_part(key, object, &footer, part, &wanted, &budget).await?;
+        let (footer, wanted, budget) = (Arc::clone(&footer), Arc::clone(&wanted), Arc::clone(&budget));
+        let decoded = if size_bytes <= LONG_DECODE_BYTES {
+            decode_row_group(&footer, input, &wanted, &budget)
+        } else {
+            let decode = move || decode_row_group(&footer, input, &wanted, &budget);
+            tokio::task::spawn_blocking(decode).await.unwrap_or(Err(Problem::DecoderPanicked))
+        };
+        let mut decoded = decoded.map_err(|problem| Error::unreadable(key, problem))?;
+        if decoded.builders.len() != rows.builders.len() {
+            decoded = Rows::none(rows.builders.len());
+        }
+        rows.append(decoded);
+    }
+    Ok(rows)
+}
+
+async fn open_footer(key: &Key, object: &OpenObject<'_>) -> Result<Footer, Error> {
+    let unreadable = |problem| Error::unreadable(key, problem);
+    let size_bytes = object.size_bytes;
+    if size_bytes < SMALLEST_FILE_BYTES {
+        return Err(unreadable(Problem::TooShort { size_bytes }));
+    }
+    let tail_start = size_bytes - TAIL_BYTES as u64;
+    let tail = one(object, tail_start..size_bytes).await?;
+    let length = footer_length(&tail, size_bytes).map_err(unreadable)?;
+    if object.in_memory(&(0..4)).is_some_and(|magic| &magic[..] != b"PAR1") {
+        return Err(unreadable(Problem::Magic));
+    }
+    let footer_start = tail_start - length;
+    let bytes = one(object, footer_start..tail_start).await?;
+    catch_unwind(AssertUnwindSafe(|| read_footer(&bytes, footer_start)))
+        .unwrap_or(Err(Problem::DecoderPanicked))
+        .map_err(unreadable)
+}
+
+async fn one(object: &OpenObject<'_>, range: Range<u64>) -> Result<Bytes, Error> {
+    match object.in_memory(&range) {
+        Some(bytes) => Ok(bytes),
+        None => Ok(object.ranges(&[range]).await?.pop().unwrap_or_default()),
+    }
+}
+
+/// The row groups of a series' own object, and the rows that statistics show to be of other series.
+fn own_parts(footer: &Footer, wanted: &Wanted) -> (Vec<Part>, u64) {
+    let mut foreign_rows = 0;
+    let mut parts = Vec::with_capacity(footer.row_groups.len());
+    for row_group in &footer.row_groups {
+        if row_group.series.as_ref().is_some_and(|series| !may_hold_any(series, &wanted.texts())) {
+            foreign_rows += row_group.row_count;
+        } else if row_group.row_count > 0 {
+            parts.push(whole_part(row_group));
+        }
+    }
+    (parts, foreign_rows)
+}
+
+fn whole_part(row_group: &RowGroup) -> Part {
+    let all_rows = 0..row_group.row_count;
+    Part { index: row_group.index, selection: vec![all_rows], pages: None }
+}
+
+/// The row groups and pages of an object of many series that may hold one that is wanted: by statistics, then by
+/// bloom filters, then by page indexes.
+async fn shared_parts(object: &OpenObject<'_>, footer: &Footer, wanted: &Wanted) -> Result<Vec<Part>, Error> {
+    let codes = wanted.texts();
+    let mut groups: Vec<(&RowGroup, &Chunk)> =
+        footer.row_groups.iter().filter_map(|row_group| Some((row_group, row_group.series.as_ref()?))).collect();
+    groups.retain(|(row_group, series)| row_group.row_count > 0 && may_hold_any(series, &codes));
+
+    let filters: Vec<_> = groups.iter().map(|(_, series)| series.bloom_filter.clone()).collect();
+    let filters = optional_ranges(object, &filters).await?;
+    let may_hold = |filter: &Option<Bytes>| filter.as_ref().is_none_or(|bytes| bloom_may_hold_any(bytes, &codes));
+    let groups: Vec<(&RowGroup, &Chunk)> =
+        groups.into_iter().zip(&filters).filter(|(_, filter)| may_hold(filter)).map(|(group, _)| group).collect();
+
+    let indexes: Vec<_> = groups
+        .iter()
+        .flat_map(|(row_group, series)| {
+            let chunks = [&row_group.time, &row_group.value, series];
+            let has_all = series.column_index.is_some() && chunks.iter().all(|chunk| chunk.offset_index.is_some());
+            let [time, value, series_offsets] = chunks.map(|chunk| chunk.offset_index.clone().filter(|_| has_all));
+            [time, value, series_offsets, series.column_index.clone().filter(|_| has_all)]
+        })
+        .collect();
+    let indexes = optional_ranges(object, &indexes).await?;
+    let parts = groups.iter().zip(indexes.chunks_exact(4));
+    Ok(parts.filter_map(|((row_group, series), indexes)| indexed_part(row_group, series, indexes, &codes)).collect())
+}
+
+/// The selected pages of a row group; all of it where it has no index that can be used. Nothing where the index
+/// excludes every page.
+fn indexed_part(row_group: &RowGroup, series: &Chunk, indexes: &[Option<Bytes>], codes: &[&str]) -> Option<Part> {
+    let select = || {
+        let [Some(time), Some(value), Some(offsets), Some(bounds)] = indexes else {
+            return None;
+        };
+        let row_count = row_group.row_count;
+        let time = page_locations(time, &row_group.time, row_count)?;
+        let value = page_locations(value, &row_group.value, row_count)?;
+        let series = page_locations(offsets, series, row_count)?;
+        let is_selected = pages_that_may_hold(bounds, series.len(), codes)?;
+        let selection = selected_rows(&series, &is_selected);
+        Some((selection, [time, value, series]))
+    };
+    match select() {
+        None => Some(whole_part(row_group)),
+        Some((selection, _)) if selection.is_empty() => None,
+        Some((selection, pages)) => Some(Part { index: row_group.index, selection, pages: Some(pages) }),
+    }
+}
+
+/// Bytes that only save work: none of them, where they are too many.
+async fn optional_ranges(object: &OpenObject<'_>, ranges: &[Option<Range<u64>>]) -> Result<Vec<Option<Bytes>>, Error> {
+    let present: Vec<Range<u64>> = ranges.iter().flatten().cloned().collect();
+    let size_bytes = present.iter().fold(0u64, |sum, range| sum.saturating_add(range.end - range.start));
+    if size_bytes > PRUNING_BYTES_LIMIT {
+        return Ok(vec![None; ranges.len()]);
+    }
+    let mut fetched = object.ranges(&present).await?.into_iter();
+    Ok(ranges.iter().map(|range| range.as_ref().and_then(|_| fetched.next())).collect())
+}
+
+/// Fetches what is needed of a row group; also how many bytes that is.
+async fn fetch_part(
+    key: &Key,
+    object: &OpenObject<'_>,
+    footer: &Footer,
+    part: Part,
+    wanted: &Wanted,
+    budget: &Budget,
+) -> Result<(RowGroupInput, u64), Error> {
+    let row_group = &footer.row_groups[part.index];
+    let nullable = footer.columns.series.as_ref().is_some_and(|column| column.nullable);
+    let is_proven = matches!(&wanted.codes[..], [code] if holds_only(row_group, code.as_str(), nullable));
+    let series = row_group.series.as_ref().filter(|_| !is_proven);
+    let chunks = [Some(&row_group.time), Some(&row_group.value), series];
+    let mut layouts = Vec::with_capacity(chunks.len());
+    let mut ranges = Vec::new();
+    for (index, chunk) in chunks.iter().enumerate() {
+        let Some(chunk) = chunk else { continue };
+        let layout = Layout::of(chunk, part.pages.as_ref().map(|pages| &pages[index][..]), &part.selection);
+        ranges.extend(layout.ranges());
+        layouts.push(layout);
+    }
+    let size_bytes = ranges.iter().fold(0u64, |sum, range| sum.saturating_add(range.end - range.start));
+    let limit_bytes = budget.page_bytes_limit.saturating_mul(ROW_GROUP_PAGES);
+    if size_bytes > limit_bytes {
+        let what = format!("row group {}", part.index);
+        return Err(Error::unreadable(key, Problem::TooLarge { what, size_bytes, limit_bytes }));
+    }
+    let mut fetched = object.ranges(&ranges).await?.into_iter();
+    let mut sources = layouts.into_iter().map(|layout| layout.source(&mut fetched));
+    let empty = || Source::Whole(Bytes::new());
+    let input = RowGroupInput {
+        index: part.index,
+        selection: part.selection,
+        time: sources.next().unwrap_or_else(empty),
+        value: sources.next().unwrap_or_else(empty),
+        series: sources.next(),
+    };
+    Ok((input, size_bytes))
+}
+
+/// How a chunk is fetched.
+enum Layout {
+    Whole(Range<u64>),
+    Pages {
+        dictionary: Option<Range<u64>>,
+        /// The rows of every page, and its bytes where it is needed.
+        pages: Vec<(u64, Option<Range<u64>>)>,
+    },
+}
+
+impl Layout {
+    fn of(chunk: &Chunk, pages: Option<&[PageLocation]>, selection: &[Range<u64>]) -> Self {
+        let Some(pages) = pages else {
+            return Self::Whole(chunk.bytes.clone());
+        };
+        let first_page_start = pages.first().map_or(chunk.bytes.end, |page| page.bytes.start);
+        let dictionary = (first_page_start > chunk.bytes.start).then_some(chunk.bytes.start..first_page_start);
+        let is_needed =
+            |page: &PageLocation| selection.iter().any(|rows| rows.start < page.rows.end && page.rows.start < rows.end);
+        let of_page =
+            |page: &PageLocation| (page.rows.end - page.rows.start, is_needed(page).then(|| page.bytes.clone()));
+        Self::Pages { dictionary, pages: pages.iter().map(of_page).collect() }
+    }
+
+    fn ranges(&self) -> Vec<Range<u64>> {
+        match self {
+            Self::Whole(range) => vec![range.clone()],
+            Self::Pages { dictionary, pages } => {
+                dictionary.iter().chain(pages.iter().filter_map(|(_, range)| range.as_ref())).cloned().collect()
+            }
+        }
+    }
+
+    /// The same with the bytes, which come in the order of [`Self::ranges`].
+    fn source(self, fetched: &mut impl Iterator<Item = Bytes>) -> Source {
+        match self {
+            Self::Whole(_) => Source::Whole(fetched.next().unwrap_or_default()),
+            Self::Pages { dictionary, pages } => {
+                let dictionary = dictionary.and_then(|_| fetched.next());
+                let with_bytes = |(rows, range): (u64, Option<Range<u64>>)| (rows, range.and_then(|_| fetched.next()));
+                let pages: VecDeque<_> = pages.into_iter().map(with_bytes).collect();
+                Source::Located { dictionary, pages }
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Batches through the handler, on a store, a topic and a queue in memory: what comes out for what goes in.
+#![allow(clippy::unwrap_used, reason = "a test stops where the world is not as it must be")]
+
+#[path = "support/world.rs"]
+mod world;
+
+use std::time::Duration;
+
+use metrics_engine::event::Event;
+use metrics_engine::storage::memory::{Call, Fault, MemoryStorage, Operation};
+use metrics_engine::worker::deadline::Deadline;
+use metrics_engine::worker::recorder::{QueueRecorder, Recorder};
+use serde_json::{Value, json};
+use world::{Record, World, record, request};
+
+fn last(record: Record) -> Record {
+    Record { receive_count: 5, ..record }
+}
+
+#[tokio::test]
+async fn a_run_leaves_its_version_and_its_events() {
+    let world = World::new();
+    assert!(world.handle(&[record("m1", "g", &request("r1", "ratio.a_to_b"))]).await.is_empty());
+    insta::assert_json_snapshot!("run_keys", world.output_keys());
+    insta::assert_json_snapshot!("run_events", world.events());
+    insta::assert_json_snapshot!("run_manifest", world.json("metrics/ratio.a_to_b/2025-01-15T10-30-00/manifest.json"));
+    insta::assert_json_snapshot!("run_marker", world.json("metrics/ratio.a_to_b/runs/r1.ok"));
+    let lines = world.text("metrics/ratio.a_to_b/2025-01-15T10-30-00/data/metrics.jsonl").unwrap();
+    let lines: Vec<&str> = lines.lines().collect();
+    assert_eq!(lines.len(), 60);
+    assert_eq!(lines[0], r#"{"obs_time":"2024-01-01T00:00:00","value":4.0}"#);
+    assert_eq!(lines[6], r#"{"obs_time":"2024-01-07T00:00:00","value":null}"#);
+    let current = world.text("metrics/ratio.a_to_b/current/manifest.json");
+    assert_eq!(current, world.text("metrics/ratio.a_to_b/2025-01-15T10-30-00/manifest.json"));
+}
+
+#[tokio::test]
+async fn a_second_delivery_publishes_the_same_success_and_writes_nothing() {
+    let world = World::new();
+    let delivery = record("m1", "g", &request("r1", "m"));
+    world.handle(std::slice::from_ref(&delivery)).await;
+    let (before, first) = (world.storage.snapshot(), world.completed());
+    world.pass_seconds(1_000);
+    assert!(world.handle(&[Record { receive_count: 2, ..delivery }]).await.is_empty());
+    assert_eq!(world.storage.snapshot(), before);
+    assert_eq!(world.completed(), first, "one effective completion");
+    let all = world.publisher.published();
+    let completions: Vec<&Event> =
+        all.iter().map(|one| &one.event).filter(|event| event.type_name() == "metric_run_completed").collect();
+    assert_eq!(completions.len(), 2, "published again, for whoever missed it");
+    assert_eq!(completions[0], completions[1]);
+}
+
+#[tokio::test]
+async fn another_request_under_a_finished_run_is_dead_lettered_without_an_event() {
+    let world = World::new();
+    world.handle(&[record("m1", "g", &request("r1", "m"))]).await;
+    let (before, events) = (world.storage.snapshot(), world.publisher.published().len());
+    let mut other = request("r1", "m");
+    other["expressionJson"]["scale"] = json!(2);
+    let mut broken = request("r1", "m");
+    broken["expressionJson"]["op"] = json!("pow");
+    assert!(world.handle(&[record("m2", "g", &other), record("m3", "g", &broken)]).await.is_empty());
+    assert_eq!(world.storage.snapshot(), before);
+    assert_eq!(world.publisher.published().len(), events);
+    let letters = world.queue.dead_letters();
+    assert_eq!(letters.len(), 2);
+    assert!(letters[0].1.contains("run r1 is known with another request"), "{}", letters[0].1);
+}
+
+#[tokio::test]
+async fn a_poison_body_goes_to_the_dead_letter_queue_and_its_group_goes_on() {
+    let world = World::new();
+    let records =
+        [record("m1", "g", &request("r1", "m")), record("m2", "g", "not json"), record("m3", "g", &request("r3", "m"))];
+    assert!(world.handle(&records).await.is_empty());
+    assert_eq!(world.completed().len(), 2);
+    let letters = world.queue.dead_letters();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].0.message_id, "m2");
+    assert_eq!(letters[0].1, "the body is not the JSON object of an event: expected an object");
+}
+
+#[tokio::test]
+async fn without_a_dead_letter_queue_a_poison_body_goes_back_alone() {
+    let world = World::with(MemoryStorage::new(), Recorder::new(), QueueRecorder::new(false));
+    let records = [record("m1", "g", "not json"), record("m2", "g", &request("r2", "m"))];
+    assert_eq!(world.handle(&records).await, ["m1"]);
+    assert_eq!(world.completed().len(), 1);
+}
+
+async fn failure_of(request: &Value) -> Value {
+    let world = World::new();
+    assert!(world.handle(&[record("m1", "g", request)]).await.is_empty(), "a failed run is acknowledged");
+    let events = world.events();
+    assert!(world.output_keys().iter().all(|key| key.ends_with(".claim")), "{:?}", world.output_keys());
+    events.last().unwrap().clone()
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_request_is_published_with_its_code_and_place() {
+    let with = |pointer: &str, value: Value| {
+        let mut request = request("r1", "m");
+        *request.pointer_mut(pointer).unwrap() = value;
+        request
+    };
+    let mut failures = Vec::new();
+    for request in [
+        with("/expressionJson/op", json!("pow")),
+        with("/expressionJson/right", json!({ "series_code": "C" })),
+        with("/expressionType", json!("composite")),
+        with("/output/basePath", json!("s3://foreign/metrics/m/")),
+        with("/catalog/datasets/d/manifestPath", json!("datasets/d/versions/v9/manifest.json")),
+        with("/catalog/datasets/d/manifestPath", json!("secrets/manifest.json")),
+        with("/inputs/1", json!({ "datasetId": "e", "seriesCode": "B" })),
+    ] {
+        let failure = failure_of(&request).await;
+        assert_eq!(failure["status"], "FAILURE");
+        failures.push(failure["error"].as_str().unwrap().to_owned());
+    }
+    insta::assert_snapshot!("failures", failures.join("\n"));
+}
+
+#[tokio::test]
+async fn a_series_that_the_dataset_lacks_fails_the_run() {
+    let mut missing = request("r1", "m");
+    missing["expressionJson"]["right"] = json!({ "series_code": "C" });
+    missing["inputs"][1]["seriesCode"] = json!("C");
+    assert_eq!(failure_of(&missing).await["error"], "INPUT_READ_ERROR: no series C in dataset d");
+}
+
+/// A store that fails for now whenever a key of this metric is read.
+fn failing(metric: &'static str) -> World {
+    World::with_storage_faults(move |call: &Call| {
+        let is_hit = call.operation == Operation::Get && call.key.starts_with(&format!("metrics/{metric}/"));
+        if is_hit { Fault::FailBefore } else { Fault::Proceed }
+    })
+}
+
+#[tokio::test]
+async fn the_first_retry_of_a_group_and_all_after_it_go_back_and_other_groups_do_not() {
+    let world = failing("broken");
+    let records = [
+        record("a1", "a", &request("ra1", "m")),
+        record("b1", "b", &request("rb1", "m2")),
+        record("a2", "a", &request("ra2", "broken")),
+        record("a3", "a", &request("ra3", "m")),
+        record("b2", "b", &request("rb2", "m2")),
+        record("a4", "a", "poison"),
+    ];
+    assert_eq!(world.handle(&records).await, ["a2", "a3", "a4"]);
+    let done: Vec<String> = world.completed().iter().map(|event| event["runId"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(done.len(), 3);
+    assert!(["ra1", "rb1", "rb2"].iter().all(|run| done.contains(&(*run).to_owned())), "{done:?}");
+    let changes = world.queue.visibility_changes();
+    assert_eq!(changes.len(), 1, "all of a group get one visibility");
+    assert_eq!(changes[0].0, ["a2", "a3", "a4"]);
+    assert!(changes[0].1 >= Duration::from_secs(1) && changes[0].1 <= Duration::from_secs(300));
+    assert!(world.queue.dead_letters().is_empty(), "what was not attempted is not judged");
+}
+
+#[tokio::test]
+async fn the_last_receive_fails_the_run_and_the_group_goes_on() {
+    let world = failing("broken");
+    let records = [last(record("a1", "a", &request("ra1", "broken"))), record("a2", "a", &request("ra2", "m"))];
+    assert!(world.handle(&records).await.is_empty());
+    let completed = world.completed();
+    assert_eq!(completed[0]["status"], "FAILURE");
+    assert_eq!(completed[0]["errorCode"], "OUTPUT_WRITE_ERROR");
+    assert_eq!(completed[1]["runId"], "ra2");
+    assert_eq!(completed[1]["status"], "SUCCESS");
+    let letters = world.queue.dead_letters();
+    assert_eq!(letters.len(), 1);
+    assert!(
+        letters[0].1.starts_with("OUTPUT_WRITE_ERROR: ") && letters[0].1.ends_with("(receive 5)"),
+        "{}",
+        letters[0].1
+    );
+}
+
+#[tokio::test]
+async fn a_failure_that_cannot_be_published_is_not_acknowledged_away() {
+    let publisher = Recorder::with_faults(|_, event: &Event| match event.type_name() {
+        "metric_run_completed" => Fault::FailBefore,
+        _ => Fault::Proceed,
+    });
+    let world = World::with(MemoryStorage::new(), publisher, QueueRecorder::new(true));
+    let mut invalid = request("r1", "m");
+    invalid["expressionJson"]["op"] = json!("pow");
+    let records = [record("m1", "g", &invalid), record("m2", "g", &request("r2", "m"))];
+    assert_eq!(world.handle(&records).await, ["m1", "m2"]);
+    assert_eq!(world.handle(&[last(record("m1", "g", &invalid))]).await, ["m1"]);
+    assert_eq!(world.handle(&[last(record("m2", "g", &request("r2", "m")))]).await, ["m2"]);
+    assert!(world.queue.dead_letters().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_unfinished_at_the_deadline_goes_back_in_time() {
+    let world = World::with_storage_faults(|call: &Call| match call.key.as_str() {
+        "datasets/d/versions/v1/manifest.json" => Fault::Hang,
+        _ => Fault::Proceed,
+    });
+    let records =
+        [record("a1", "a", &request("ra1", "m")), record("a2", "a", &request("ra2", "m")), record("b1", "b", "poison")];
+    let start = tokio::time::Instant::now();
+    let failed = world.handle_within(&records, Deadline::after(Duration::from_secs(10))).await;
+    assert!(start.elapsed() <= Duration::from_millis(9_750), "{:?}", start.elapsed());
+    assert_eq!(failed, ["a1", "a2"]);
+    assert_eq!(world.queue.dead_letters().len(), 1);
+    assert!(world.completed().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_tell_progress_and_stop_before_the_completed_event() {
+    let mut world = World::with(
+        MemoryStorage::new().with_latency(Duration::from_secs(20)),
+        Recorder::new(),
+        QueueRecorder::new(true),
+    );
+    world.config = world::config(&[("WORKER_HEARTBEAT_INTERVAL_SECONDS", "15")]);
+    assert!(world.handle(&[record("m1", "g", &request("r1", "m"))]).await.is_empty());
+    let events = world.events();
+    let types: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(types.last(), Some(&"metric_run_completed"));
+    let progress: Vec<f64> = events.iter().filter_map(|event| event["progress"].as_f64()).collect();
+    assert!(progress.len() > 5, "{types:?}");
+    assert!(progress.is_sorted() && *progress.last().unwrap() <= 1.0, "{progress:?}");
+    assert!(types.iter().all(|kind| *kind != "metric_run_started") || types.contains(&"metric_run_heartbeat"));
+}
+
+#[tokio::test]
+async fn an_empty_batch_has_an_empty_answer() {
+    assert!(World::new().handle(&[]).await.is_empty());
+}
