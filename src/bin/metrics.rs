@@ -2,15 +2,18 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
+use metrics_engine::cli::screen::Screen;
 use metrics_engine::cli::{self, Arguments};
+use metrics_engine::worker::Clock;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut out = io::stdout();
-    let outcome = cli::run(arguments, &mut out).await;
+    let outcome = cli::run(arguments, clock(), Screen::stdout(), &mut out).await;
     match outcome.and_then(|()| Ok(out.flush()?)) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads the output has seen enough: `metrics demo | head`.
@@ -21,6 +24,11 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the clock is made here, and passed on as a port")]
+fn clock() -> Clock {
+    Arc::new(jiff::Timestamp::now)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -4,13 +4,19 @@ use std::io::Write;
 
 use clap::{Parser, Subcommand};
 
+use crate::worker::Clock;
+use screen::Screen;
+
 pub mod dataset;
+pub mod demo;
 pub mod plot;
 pub mod screen;
 pub mod table;
 
 mod axis;
+mod formula;
 mod progress;
+mod readback;
 
 /// Metrics over time series, computed once, exactly
 #[derive(Debug, Parser)]
@@ -23,6 +29,8 @@ pub struct Arguments {
 /// What `metrics` can do.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the sample batches on the sample data and show what comes of them
+    Demo(demo::Demo),
     /// Build datasets
     #[command(subcommand)]
     Dataset(dataset::Command),
@@ -32,8 +40,14 @@ enum Command {
 ///
 /// # Errors
 /// When the command fails; the error's chain says why.
-pub async fn run(arguments: Arguments, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
+pub async fn run(
+    arguments: Arguments,
+    clock: Clock,
+    screen: Screen,
+    out: &mut (dyn Write + Send),
+) -> anyhow::Result<()> {
     match arguments.command {
+        Command::Demo(demo) => demo::run(&demo, clock, screen, out).await,
         Command::Dataset(command) => dataset::run(&command, out).await,
     }
 }

@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 use parquet::errors::ParquetError;
 
 use crate::ids::{self, DatasetId, SeriesCode};
-use crate::keys::{self, Key, Prefix};
+use crate::keys::{self, DataFile, Key, Prefix};
 use crate::storage::{self, ETag, ObjectStorage, PutCondition};
 
 pub mod csv;
@@ -178,7 +178,7 @@ impl<'a> Dataset<'a> {
             // Where tags are made in another way none is equal, and everything is written.
             if stored.get(&key) != Some(&ETag::of(&body)) {
                 let is_manifest = key == self.manifest_key;
-                let content_type = if is_manifest { "application/json" } else { "application/vnd.apache.parquet" };
+                let content_type = if is_manifest { "application/json" } else { DataFile::Parquet.content_type() };
                 storage.put(&key, body, content_type, PutCondition::Always).await?;
             }
             done();
