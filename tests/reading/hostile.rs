@@ -250,6 +250,10 @@ fn pages_that_leave_their_chunk_or_have_no_header_are_refused() {
         forged_values(0, page(&data_header(1, 8, 8, 77), &[0; 8])),
         &format!("{PLACE}: a page has the unknown encoding 77"),
     );
+    check(
+        forged_values(0, page(&data_header(1, 8, 8, 8), &[0; 8])),
+        &format!("{PLACE}: a page needs a dictionary that is not there"),
+    );
 }
 
 #[test]
