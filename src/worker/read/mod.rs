@@ -41,7 +41,7 @@ use crate::series::{Series, SeriesBuilder};
 use crate::storage::{ETag, ObjectStorage};
 use crate::worker::plan::{Content, PlannedObject, PlannedSeries, ReadPlan};
 
-/// Objects too large to be fetched whole that are read at a time: each has a row group in memory.
+/// Objects too large to be fetched whole that are read at a time: each has two row groups in memory.
 const LARGE_OBJECTS_AT_A_TIME: usize = 2;
 
 /// How much is read at a time, and how much at all.
@@ -148,6 +148,7 @@ impl Run {
             page_bytes_limit: settings.page_bytes_limit,
             observation_limit: settings.observation_limit,
             observation_count: AtomicU64::new(0),
+            row_count: AtomicU64::new(0),
             is_abandoned: AtomicBool::new(false),
         };
         Self { budget: Arc::new(budget), large_objects: Semaphore::new(LARGE_OBJECTS_AT_A_TIME) }
@@ -217,7 +218,8 @@ fn collect(object: &PlannedObject, read: ObjectRead, collected: &mut [Collected]
         collected.observations.append(observations);
         collected.object_count += 1;
         collected.has_own_object |= is_own;
-        collected.foreign_rows += if is_own { read.rows.foreign_rows } else { 0 };
+        let foreign_rows = if is_own { read.rows.foreign_rows } else { 0 };
+        collected.foreign_rows = collected.foreign_rows.saturating_add(foreign_rows);
         for text in [object.key.as_str(), &read.etag.0] {
             collected.objects_digest.update((text.len() as u64).to_be_bytes());
             collected.objects_digest.update(text.as_bytes());
