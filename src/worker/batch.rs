@@ -21,6 +21,7 @@ use crate::manifest::Failed;
 use crate::request::{self, Run, RunRequest};
 use crate::telemetry;
 use crate::worker::deadline::Deadline;
+use crate::worker::heartbeat::Progress;
 use crate::worker::publish::Attempt;
 use crate::worker::queue::ReceivedRecord;
 use crate::worker::write::{self, Failing};
@@ -41,6 +42,13 @@ enum Settled {
     Returned,
     /// It goes back, alone: nobody waits for it.
     ReturnedAlone,
+}
+
+/// Why an attempt did not bring its run to an end.
+struct Stopped {
+    error: Error,
+    /// The attempt saw the run sealed or marked: it must not publish a failure, whatever the store says by now.
+    is_sealed: bool,
 }
 
 /// Handles a batch. The answer names exactly the records that go back to the queue.
@@ -150,7 +158,7 @@ async fn handle_record(record: &ReceivedRecord, ports: &Ports, config: &Config, 
                 }
                 Settled::Acknowledged
             }
-            Err(error) => settle(run, record, &error, start, ports, config, deadline).await,
+            Err(stopped) => settle(run, record, &stopped, start, ports, config, deadline).await,
         }
     }
     .instrument(span)
@@ -164,14 +172,16 @@ async fn attempt(
     ports: &Ports,
     config: &Config,
     deadline: Deadline,
-) -> Result<Ended, Error> {
+) -> Result<Ended, Stopped> {
     let attempt = Attempt { message_id: record.message_id.clone(), receive_count: record.receive_count };
-    let execution = Box::pin(AssertUnwindSafe(execute(request, &attempt, ports, config)).catch_unwind());
-    match deadline.work(execution).await {
+    let progress = Progress::default();
+    let execution = Box::pin(AssertUnwindSafe(execute(request, &attempt, &progress, ports, config)).catch_unwind());
+    let answer = match deadline.work(execution).await {
         Some(Ok(answer)) => answer,
         Some(Err(panic)) => Err(Error::Panicked { message: panic_message(&*panic) }),
         None => Err(Error::Deadline),
-    }
+    };
+    answer.map_err(|error| Stopped { error, is_sealed: progress.is_sealed() })
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
@@ -183,7 +193,7 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
 async fn settle(
     run: &Run,
     record: &ReceivedRecord,
-    error: &Error,
+    Stopped { error, is_sealed }: &Stopped,
     start: Instant,
     ports: &Ports,
     config: &Config,
@@ -201,9 +211,16 @@ async fn settle(
     }
     let failed = Failed { message_id: record.message_id.clone(), error_code: code, error_message: error.to_string() };
     let reason = format!("{}: {error} (receive {})", code.as_str(), record.receive_count);
-    match record_failure(run, &failed, ports, deadline).await {
-        // Another attempt has all data written: the run can only be finished, by the next delivery or a redrive.
-        Some(Failing::Sealed) if is_last_receive => return send_dead_letter(record, &reason, ports, deadline).await,
+    let failing = match is_sealed {
+        true => Some(Failing::Sealed),
+        false => record_failure(run, &failed, ports, deadline).await,
+    };
+    match failing {
+        // All data is written: the run can only be finished, by the next delivery or a redrive. Where just its event
+        // could not be published nothing is acknowledged; the queue's own redrive policy takes the record.
+        Some(Failing::Sealed) if is_last_receive && !matches!(error, Error::Publish(_)) => {
+            return send_dead_letter(record, &reason, ports, deadline).await;
+        }
         Some(Failing::Sealed) => return Settled::Returned,
         Some(Failing::OtherRequest) => return dead_letter(record, error, ports, deadline).await,
         Some(Failing::Recorded) | None => {}

@@ -18,8 +18,10 @@ pub mod share {
     pub const READ: f64 = 0.75;
     /// The expression is evaluated and the files are encoded.
     pub const EVALUATED: f64 = 0.85;
-    /// The data is written.
+    /// The data is written and the claim is sealed.
     pub const WRITTEN: f64 = 0.95;
+    /// The run is marked as done.
+    pub const MARKED: f64 = 1.0;
 }
 
 impl Progress {
@@ -33,6 +35,12 @@ impl Progress {
     #[must_use]
     pub fn get(&self) -> f64 {
         f64::from_bits(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Whether the run was seen sealed or marked: then it can only be finished, whatever happens to this attempt.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.get() >= share::WRITTEN
     }
 }
 

@@ -275,7 +275,9 @@ pub async fn fail(run: &Run, failed: &Failed, storage: &dyn ObjectStorage) -> Re
     let key = run.keys.claim(&run.run_id);
     for _ in 0..MOST_CONDITIONAL_ATTEMPTS {
         let Some(object) = get_if_present(storage, &key).await? else {
-            return Ok(Failing::Recorded);
+            // A finished run may have lost its claim; a run that was never claimed has nothing to be overturned.
+            let is_marked = get_if_present(storage, &run.keys.marker(&run.run_id)).await?.is_some();
+            return Ok(if is_marked { Failing::Sealed } else { Failing::Recorded });
         };
         let claim: Claim = parse(&key, &object)?;
         if claim.request_digest != run.request_digest {
