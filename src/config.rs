@@ -42,6 +42,8 @@ pub struct Config {
     pub rules: Rules,
     /// `LIMIT_PAGE_BYTES`: the largest Parquet page, uncompressed.
     pub page_bytes_limit: u64,
+    /// `LIMIT_OBSERVATIONS`: the most observations of all series of a run together.
+    pub observation_limit: u64,
     /// `LOG_LEVEL`, or `AWS_LAMBDA_LOG_LEVEL`.
     pub log_level: tracing::Level,
     /// `PROMETHEUS_PORT`: polling mode only.
@@ -83,7 +85,7 @@ pub struct Error {
 }
 
 /// Every variable that is read, with its default; `.env.example` lists the same, and a test compares them.
-pub const VARIABLES: [&str; 33] = [
+pub const VARIABLES: [&str; 34] = [
     "AWS_S3_BUCKET",
     "AWS_SNS_METRIC_RUN_STARTED_TOPIC_ARN",
     "AWS_SNS_METRIC_RUN_HEARTBEAT_TOPIC_ARN",
@@ -114,6 +116,7 @@ pub const VARIABLES: [&str; 33] = [
     "LIMIT_EXPRESSION_OPERANDS",
     "LIMIT_WINDOW",
     "LIMIT_PAGE_BYTES",
+    "LIMIT_OBSERVATIONS",
     "LOG_LEVEL",
     "AWS_LAMBDA_LOG_LEVEL",
     "PROMETHEUS_PORT",
@@ -140,6 +143,7 @@ impl Config {
         let read_concurrency = reader.read_concurrency();
         let rules = reader.rules();
         let page_bytes_limit = reader.number("LIMIT_PAGE_BYTES", 64 << 20, 1 << 10, 1 << 31);
+        let observation_limit = reader.observation_limit();
         let log_level = reader.log_level();
         let prometheus_port = reader.number("PROMETHEUS_PORT", 9_300, 0, u16::MAX);
         let (aws, queue_urls) = (reader.aws(), reader.queue_urls());
@@ -158,6 +162,7 @@ impl Config {
                 read_concurrency,
                 rules,
                 page_bytes_limit,
+                observation_limit,
                 log_level,
                 prometheus_port,
             }),
@@ -296,6 +301,15 @@ impl Reader<'_> {
         })
     }
 
+    /// An observation takes 16 bytes as it is read and as many again in a result and in each of its files; a page of a
+    /// few bytes can stand for millions of them. One for each 64 bytes of memory leaves a run within its function.
+    /// Outside of Lambda the memory is taken to be 4 GB.
+    fn observation_limit(&mut self) -> u64 {
+        const PER_MEGABYTE: u64 = (1 << 20) / 64;
+        let memory_mb = self.number("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 4_096, 1, 1 << 20);
+        self.number("LIMIT_OBSERVATIONS", memory_mb * PER_MEGABYTE, 1, 1 << 40)
+    }
+
     /// A request in flight holds a connection with its TLS state and an object of up to 1 MiB, and Lambda gives CPU
     /// in proportion to memory: one request for each 16 MB keeps the smallest function within its memory, and 128 is
     /// where one prefix of S3 and one network card stop getting faster.
@@ -407,9 +421,11 @@ mod tests {
     }
 
     #[test]
-    fn concurrency_follows_memory_unless_it_is_set() {
+    fn concurrency_and_observations_follow_memory_unless_they_are_set() {
         assert_eq!(with(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")]).unwrap().read_concurrency.get(), 8);
         assert_eq!(with(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "10240")]).unwrap().read_concurrency.get(), 128);
+        assert_eq!(with(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")]).unwrap().observation_limit, 2_097_152);
+        assert_eq!(with(&[("LIMIT_OBSERVATIONS", "7")]).unwrap().observation_limit, 7);
         assert_eq!(with(&[("READ_CONCURRENCY", "3")]).unwrap().read_concurrency.get(), 3);
     }
 }

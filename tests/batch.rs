@@ -274,14 +274,26 @@ async fn a_failure_is_final_for_its_message_and_a_redrive_takes_the_run_up_again
 }
 
 #[tokio::test]
-async fn a_run_that_is_sealed_cannot_fail() {
+async fn a_refused_write_fails_the_run() {
     let world = World::with_storage_faults(|call: &Call| {
         let is_hit = call.operation == Operation::Put && call.key.ends_with("/2025-01-15T10-30-00/manifest.json");
         if is_hit { Fault::Refuse } else { Fault::Proceed }
     });
-    let delivery = record("m1", "g", &request("r1", "m"));
-    assert_eq!(world.handle(std::slice::from_ref(&delivery)).await, ["m1"], "it goes back to be finished");
-    assert!(world.handle(&[last(delivery)]).await.is_empty());
-    assert!(world.completed().is_empty(), "a failure could overturn the success of the attempt that sealed it");
-    assert_eq!(world.queue.dead_letters().len(), 1);
+    assert!(world.handle(&[record("m1", "g", &request("r1", "m"))]).await.is_empty());
+    assert_eq!(world.completed()[0]["errorCode"], "OUTPUT_WRITE_ERROR");
+}
+
+#[tokio::test]
+async fn a_run_that_another_attempt_has_done_does_not_fail() {
+    // On the last receive the run is done, and then its completed event fails: a FAILURE would be a lie.
+    let publisher = Recorder::with_faults(|sequence, _: &Event| match sequence {
+        1 => Fault::FailBefore,
+        _ => Fault::Proceed,
+    });
+    let world = World::with(MemoryStorage::new(), publisher, QueueRecorder::new(true));
+    assert!(world.handle(&[last(record("m1", "g", &request("r1", "m")))]).await.is_empty());
+    let completed = world.completed();
+    assert_eq!(completed.len(), 1);
+    assert_eq!(completed[0]["status"], "SUCCESS");
+    assert!(world.queue.dead_letters().is_empty());
 }

@@ -44,11 +44,11 @@ enum Settled {
     ReturnedAlone,
 }
 
-/// Why an attempt did not bring its run to an end.
+/// Why an attempt did not bring its record to an end.
 struct Stopped {
     error: Error,
-    /// The attempt saw the run sealed or marked: it must not publish a failure, whatever the store says by now.
-    is_sealed: bool,
+    /// The attempt saw the run marked as done: it must not publish a failure, whatever the store says by now.
+    is_marked: bool,
 }
 
 /// Handles a batch. The answer names exactly the records that go back to the queue.
@@ -158,7 +158,7 @@ async fn handle_record(record: &ReceivedRecord, ports: &Ports, config: &Config, 
                 }
                 Settled::Acknowledged
             }
-            Err(stopped) => settle(run, record, &stopped, start, ports, config, deadline).await,
+            Err(stopped) => settle(&request, record, &stopped, start, ports, config, deadline).await,
         }
     }
     .instrument(span)
@@ -181,7 +181,7 @@ async fn attempt(
         Some(Err(panic)) => Err(Error::Panicked { message: panic_message(&*panic) }),
         None => Err(Error::Deadline),
     };
-    answer.map_err(|error| Stopped { error, is_sealed: progress.is_sealed() })
+    answer.map_err(|error| Stopped { error, is_marked: progress.is_marked() })
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
@@ -191,14 +191,15 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
 
 /// What becomes of a record whose run ended with an error.
 async fn settle(
-    run: &Run,
+    request: &RunRequest,
     record: &ReceivedRecord,
-    Stopped { error, is_sealed }: &Stopped,
+    Stopped { error, is_marked }: &Stopped,
     start: Instant,
     ports: &Ports,
     config: &Config,
     deadline: Deadline,
 ) -> Settled {
+    let run = &request.run;
     let is_last_receive = record.receive_count >= config.max_receive_count;
     let (code, is_final) = match error.disposition() {
         Disposition::DeadLetter => return dead_letter(record, error, ports, deadline).await,
@@ -211,19 +212,14 @@ async fn settle(
     }
     let failed = Failed { message_id: record.message_id.clone(), error_code: code, error_message: error.to_string() };
     let reason = format!("{}: {error} (receive {})", code.as_str(), record.receive_count);
-    let failing = match is_sealed {
-        true => Some(Failing::Sealed),
+    let failing = match is_marked {
+        true => Some(Failing::Done),
         false => record_failure(run, &failed, ports, deadline).await,
     };
     match failing {
-        // All data is written: the run can only be finished, by the next delivery or a redrive. Where just its event
-        // could not be published nothing is acknowledged; the queue's own redrive policy takes the record.
-        Some(Failing::Sealed) if is_last_receive && !matches!(error, Error::Publish(_)) => {
-            return send_dead_letter(record, &reason, ports, deadline).await;
-        }
-        Some(Failing::Sealed) => return Settled::Returned,
+        Some(Failing::Done) => return publish_success(request, record, ports, config, deadline).await,
         Some(Failing::OtherRequest) => return dead_letter(record, error, ports, deadline).await,
-        Some(Failing::Recorded) | None => {}
+        Some(Failing::Allowed) | None => {}
     }
     if !publish_failure(run, record, failed, ports, deadline).await {
         return Settled::Returned;
@@ -233,6 +229,20 @@ async fn settle(
         true => Settled::Acknowledged,
         // The last receive of a record that would be retried.
         false => send_dead_letter(record, &reason, ports, deadline).await,
+    }
+}
+
+/// The run is done, and yet this attempt failed: to execute it now is to publish its SUCCESS again.
+async fn publish_success(
+    request: &RunRequest,
+    record: &ReceivedRecord,
+    ports: &Ports,
+    config: &Config,
+    deadline: Deadline,
+) -> Settled {
+    match deadline.finish(attempt(request, record, ports, config, deadline)).await {
+        Some(Ok(_)) => Settled::Acknowledged,
+        Some(Err(_)) | None => Settled::Returned,
     }
 }
 

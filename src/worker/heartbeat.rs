@@ -18,7 +18,7 @@ pub mod share {
     pub const READ: f64 = 0.75;
     /// The expression is evaluated and the files are encoded.
     pub const EVALUATED: f64 = 0.85;
-    /// The data is written and the claim is sealed.
+    /// The data is written.
     pub const WRITTEN: f64 = 0.95;
     /// The run is marked as done.
     pub const MARKED: f64 = 1.0;
@@ -37,10 +37,10 @@ impl Progress {
         f64::from_bits(self.0.load(Ordering::Relaxed))
     }
 
-    /// Whether the run was seen sealed or marked: then it can only be finished, whatever happens to this attempt.
+    /// Whether the run was seen marked as done.
     #[must_use]
-    pub fn is_sealed(&self) -> bool {
-        self.get() >= share::WRITTEN
+    pub fn is_marked(&self) -> bool {
+        self.get() >= share::MARKED
     }
 }
 

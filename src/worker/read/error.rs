@@ -195,6 +195,12 @@ pub enum Problem {
         /// The limit.
         limit: u64,
     },
+    /// The run decodes more rows than allowed, those of other series included.
+    #[error("the run decodes more than {limit} rows")]
+    TooManyRows {
+        /// The limit.
+        limit: u64,
+    },
     /// The store gave fewer bytes than the object has.
     #[error("bytes {start} to {end} are missing")]
     MissingBytes {

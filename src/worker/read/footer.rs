@@ -154,6 +154,9 @@ fn read_row_groups(
     Ok(row_groups)
 }
 
+/// The place of the series column among the columns that are read: the one whose bounds tell anything.
+const SERIES: usize = 2;
+
 fn read_row_group(
     reader: &mut Reader<'_>,
     columns: &Columns,
@@ -173,7 +176,9 @@ fn read_row_group(
                 for leaf in 0..reader.list(field, Kind::Struct).map_err(malformed)? {
                     let place = wanted.iter().position(|column| column.is_some_and(|column| column.leaf == leaf));
                     match place {
-                        Some(place) => raw_chunks[place] = Some(read_chunk(reader).map_err(malformed)?),
+                        Some(place) => {
+                            raw_chunks[place] = Some(read_chunk(reader, place == SERIES).map_err(malformed)?)
+                        }
                         None => reader.skip_struct().map_err(malformed)?,
                     }
                 }
@@ -276,7 +281,7 @@ fn range_within(start: i64, length: i64, data_end: u64) -> Option<Range<u64>> {
     (end <= data_end).then_some(start..end)
 }
 
-fn read_chunk(reader: &mut Reader<'_>) -> Result<RawChunk, Malformed> {
+fn read_chunk(reader: &mut Reader<'_>, keeps_bounds: bool) -> Result<RawChunk, Malformed> {
     let mut raw = RawChunk::default();
     let mut last_id = 0;
     while let Some(field) = reader.field(&mut last_id)? {
@@ -284,7 +289,7 @@ fn read_chunk(reader: &mut Reader<'_>) -> Result<RawChunk, Malformed> {
             1 => raw.in_another_file = !reader.binary(field)?.is_empty(),
             3 => {
                 Reader::enter(field)?;
-                read_chunk_metadata(reader, &mut raw)?;
+                read_chunk_metadata(reader, &mut raw, keeps_bounds)?;
             }
             4 => raw.offset_index.0 = Some(reader.int(field)?),
             5 => raw.offset_index.1 = reader.int32(field)?,
@@ -300,7 +305,7 @@ fn read_chunk(reader: &mut Reader<'_>) -> Result<RawChunk, Malformed> {
     Ok(raw)
 }
 
-fn read_chunk_metadata(reader: &mut Reader<'_>, raw: &mut RawChunk) -> Result<(), Malformed> {
+fn read_chunk_metadata(reader: &mut Reader<'_>, raw: &mut RawChunk, keeps_bounds: bool) -> Result<(), Malformed> {
     let mut last_id = 0;
     while let Some(field) = reader.field(&mut last_id)? {
         match field.id {
@@ -310,7 +315,7 @@ fn read_chunk_metadata(reader: &mut Reader<'_>, raw: &mut RawChunk) -> Result<()
             7 => raw.compressed_bytes = reader.int(field)?,
             9 => raw.data_page_offset = Some(reader.int(field)?),
             11 => raw.dictionary_page_offset = Some(reader.int(field)?),
-            12 => {
+            12 if keeps_bounds => {
                 Reader::enter(field)?;
                 read_statistics(reader, &mut raw.chunk)?;
             }

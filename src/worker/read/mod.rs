@@ -5,8 +5,9 @@
 //! taken for it. Footers, page headers and indexes are therefore read here, and pages decompressed here; the
 //! decoding of the values in a page is the parquet library's.
 //!
-//! Top to bottom: an object is opened ([`fetch`]), its footer read ([`footer`], [`schema`]), what cannot matter left
-//! out ([`prune`]), pages let through ([`page_guard`], [`codec`], [`delta`]) and decoded ([`decode`], [`columns`]).
+//! Top to bottom: an object is opened (`fetch`), its footer read (`footer`, `schema`), what cannot matter left
+//! out (`prune`), pages let through (`page_guard`, `page_header`,
+//! `codec`, `delta`) and decoded (`decode`, `columns`).
 
 mod error;
 mod fetch;
@@ -16,6 +17,7 @@ mod schema;
 mod thrift;
 mod prune;
 mod page_guard;
+mod page_header;
 mod codec;
 mod delta;
 mod decode;
@@ -25,6 +27,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use futures::FutureExt;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
@@ -38,7 +41,7 @@ use crate::series::{Series, SeriesBuilder};
 use crate::storage::{ETag, ObjectStorage};
 use crate::worker::plan::{Content, PlannedObject, PlannedSeries, ReadPlan};
 
-/// Objects too large to be fetched whole that are read at a time: each has a row group in memory.
+/// Objects too large to be fetched whole that are read at a time: each has two row groups in memory.
 const LARGE_OBJECTS_AT_A_TIME: usize = 2;
 
 /// How much is read at a time, and how much at all.
@@ -108,16 +111,19 @@ pub async fn read(
     let run = Run::new(settings);
     let mut collected: Vec<Collected> = plan.series.iter().map(|_| Collected::default()).collect();
     let done_count = AtomicUsize::new(0);
-    let reads = plan.objects.iter().map(|object| {
+    let reads = (0..plan.objects.len()).map(|index| {
         let (run, source, done_count) = (&run, &source, &done_count);
+        // Each is made when its turn comes: a manifest may list a million objects.
         async move {
+            let object = &plan.objects[index];
             let read = read_object(plan, object, source, settings, run).await?;
             let done = done_count.fetch_add(1, Ordering::Relaxed) + 1;
             progress(done as f64 / plan.objects.len() as f64);
             Ok::<_, Error>((object, read))
         }
+        .boxed()
     });
-    let mut in_path_order = stream::iter(reads.collect::<Vec<_>>()).buffered(settings.concurrency.get());
+    let mut in_path_order = stream::iter(reads).buffered(settings.concurrency.get());
     while let Some((object, read)) = in_path_order.try_next().await? {
         collect(object, read, &mut collected);
     }
@@ -142,6 +148,7 @@ impl Run {
             page_bytes_limit: settings.page_bytes_limit,
             observation_limit: settings.observation_limit,
             observation_count: AtomicU64::new(0),
+            row_count: AtomicU64::new(0),
             is_abandoned: AtomicBool::new(false),
         };
         Self { budget: Arc::new(budget), large_objects: Semaphore::new(LARGE_OBJECTS_AT_A_TIME) }
@@ -211,7 +218,8 @@ fn collect(object: &PlannedObject, read: ObjectRead, collected: &mut [Collected]
         collected.observations.append(observations);
         collected.object_count += 1;
         collected.has_own_object |= is_own;
-        collected.foreign_rows += if is_own { read.rows.foreign_rows } else { 0 };
+        let foreign_rows = if is_own { read.rows.foreign_rows } else { 0 };
+        collected.foreign_rows = collected.foreign_rows.saturating_add(foreign_rows);
         for text in [object.key.as_str(), &read.etag.0] {
             collected.objects_digest.update((text.len() as u64).to_be_bytes());
             collected.objects_digest.update(text.as_bytes());

@@ -13,11 +13,8 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use super::codec::Codec;
 use super::delta;
 use super::error::{Place, Problem};
+use super::page_header::{Content, DATA_PAGE, DATA_PAGE_V2, DICTIONARY_PAGE, Header, INDEX_PAGE, RawPage, cut};
 use super::schema::{Column, Physical};
-use super::thrift::{Malformed, Reader};
-
-/// The longest page header that is read. Statistics in it are shortened by every writer.
-const MAX_HEADER_BYTES: usize = 1 << 20;
 
 /// What the decoder takes for each entry of a dictionary of byte arrays, beside its bytes.
 const DICTIONARY_ENTRY_BYTES: u64 = 32;
@@ -49,45 +46,12 @@ pub(super) struct Pages {
     /// How many values may still come: the rows of the row group.
     values_left: u64,
     may_be_dictionary: bool,
+    has_dictionary: bool,
     /// The next page, when it was looked at already.
     next: Option<RawPage>,
     /// What was found wrong; the decoder's own error type cannot carry it.
     problem: std::sync::Arc<std::sync::Mutex<Option<Problem>>>,
 }
-
-/// A page as it is in the file, its header read and checked.
-#[derive(Debug)]
-struct RawPage {
-    header: Header,
-    body: Bytes,
-}
-
-/// A page header.
-#[derive(Debug, Default, Clone, PartialEq)]
-struct Header {
-    kind: i32,
-    uncompressed_bytes: i32,
-    compressed_bytes: i32,
-    content: Content,
-}
-
-/// What the part of a page header says that depends on the kind of page.
-#[derive(Debug, Default, Clone, PartialEq)]
-struct Content {
-    value_count: i32,
-    null_count: i32,
-    row_count: i32,
-    encoding: i32,
-    definition_encoding: i32,
-    definition_bytes: i32,
-    repetition_bytes: i32,
-    is_compressed: bool,
-}
-
-const DATA_PAGE: i32 = 0;
-const INDEX_PAGE: i32 = 1;
-const DICTIONARY_PAGE: i32 = 2;
-const DATA_PAGE_V2: i32 = 3;
 
 impl Pages {
     /// The pages of a chunk with so many rows.
@@ -112,6 +76,7 @@ impl Pages {
             source,
             values_left: row_count,
             may_be_dictionary: true,
+            has_dictionary: false,
             next: None,
             problem: std::sync::Arc::default(),
         })
@@ -149,6 +114,7 @@ impl Pages {
                 INDEX_PAGE => {}
                 DICTIONARY_PAGE => {
                     self.may_be_dictionary = false;
+                    self.has_dictionary = true;
                     return Ok(Some(page));
                 }
                 _ => {
@@ -255,8 +221,12 @@ impl Pages {
             let left = self.values_left;
             return self.refuse(format!("claims {value_count} values where the row group has {left} left"));
         }
-        if encoding(content.encoding).is_none() {
-            return self.refuse(format!("has the unknown encoding {}", content.encoding));
+        match encoding(content.encoding) {
+            None => return self.refuse(format!("has the unknown encoding {}", content.encoding)),
+            Some(Encoding::PLAIN_DICTIONARY | Encoding::RLE_DICTIONARY) if !self.has_dictionary => {
+                return self.refuse("needs a dictionary that is not there");
+            }
+            Some(_) => {}
         }
         if header.kind == DATA_PAGE {
             let levels_are_known = !self.nullable || matches!(content.definition_encoding, 3 | 4);
@@ -442,64 +412,4 @@ fn encoding(code: i32) -> Option<Encoding> {
 #[expect(deprecated, reason = "old files still have levels in this encoding")]
 fn legacy_levels() -> Encoding {
     Encoding::BIT_PACKED
-}
-
-/// Cuts the first page off: the page, and where it ends.
-fn cut(bytes: &Bytes, place: &Place) -> Result<(RawPage, usize), Problem> {
-    let mut reader = Reader::new(&bytes[..bytes.len().min(MAX_HEADER_BYTES)]);
-    let header = read_header(&mut reader).map_err(|source| Problem::PageHeader { place: place.clone(), source })?;
-    let start = reader.position();
-    let end = usize::try_from(header.compressed_bytes).ok().and_then(|length| start.checked_add(length));
-    let Some(end) = end.filter(|&end| end <= bytes.len()) else {
-        let (claimed, left) = (header.compressed_bytes, bytes.len() - start);
-        let reason = format!("claims {claimed} bytes where {left} are left");
-        return Err(Problem::Page { place: place.clone(), reason });
-    };
-    Ok((RawPage { header, body: bytes.slice(start..end) }, end))
-}
-
-fn read_header(reader: &mut Reader<'_>) -> Result<Header, Malformed> {
-    let mut header = Header { kind: -1, compressed_bytes: -1, uncompressed_bytes: -1, ..Header::default() };
-    let mut content_of = None;
-    let mut last_id = 0;
-    while let Some(field) = reader.field(&mut last_id)? {
-        match field.id {
-            1 => header.kind = reader.int32(field)?,
-            2 => header.uncompressed_bytes = reader.int32(field)?,
-            3 => header.compressed_bytes = reader.int32(field)?,
-            5 | 7 | 8 => {
-                Reader::enter(field)?;
-                content_of = Some(field.id);
-                header.content = read_content(reader, field.id)?;
-            }
-            _ => reader.skip(field)?,
-        }
-    }
-    let wanted = match header.kind {
-        DATA_PAGE => Some(5),
-        DICTIONARY_PAGE => Some(7),
-        DATA_PAGE_V2 => Some(8),
-        _ => None,
-    };
-    if wanted.is_some() && wanted != content_of { Err(Malformed::Type) } else { Ok(header) }
-}
-
-fn read_content(reader: &mut Reader<'_>, kind_field: i16) -> Result<Content, Malformed> {
-    let mut content =
-        Content { is_compressed: true, definition_encoding: 3, encoding: -1, value_count: -1, ..Content::default() };
-    let mut last_id = 0;
-    while let Some(field) = reader.field(&mut last_id)? {
-        match (kind_field, field.id) {
-            (_, 1) => content.value_count = reader.int32(field)?,
-            (5 | 7, 2) | (8, 4) => content.encoding = reader.int32(field)?,
-            (5, 3) => content.definition_encoding = reader.int32(field)?,
-            (8, 2) => content.null_count = reader.int32(field)?,
-            (8, 3) => content.row_count = reader.int32(field)?,
-            (8, 5) => content.definition_bytes = reader.int32(field)?,
-            (8, 6) => content.repetition_bytes = reader.int32(field)?,
-            (8, 7) => content.is_compressed = Reader::boolean(field)?,
-            _ => reader.skip(field)?,
-        }
-    }
-    Ok(content)
 }

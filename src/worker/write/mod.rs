@@ -258,16 +258,16 @@ pub async fn take_up(
 /// What became of the wish to fail a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failing {
-    /// The claim says so, or there is none: the failure may be published.
-    Recorded,
-    /// Another attempt has sealed the run: it cannot fail any more, only be finished.
-    Sealed,
+    /// The failure may be published.
+    Allowed,
+    /// Another attempt has done the run: its SUCCESS is to be published.
+    Done,
     /// The claim is another request's, whose run this failure is not about.
     OtherRequest,
 }
 
 /// Records in the claim that the run failed, before its FAILURE is published: an attempt that is still at work cannot
-/// seal the run after that, and one that has sealed it is not overturned.
+/// seal the run after that. A run that is sealed already fails only where its marker is missing.
 ///
 /// # Errors
 /// When the store fails.
@@ -275,26 +275,34 @@ pub async fn fail(run: &Run, failed: &Failed, storage: &dyn ObjectStorage) -> Re
     let key = run.keys.claim(&run.run_id);
     for _ in 0..MOST_CONDITIONAL_ATTEMPTS {
         let Some(object) = get_if_present(storage, &key).await? else {
-            // A finished run may have lost its claim; a run that was never claimed has nothing to be overturned.
-            let is_marked = get_if_present(storage, &run.keys.marker(&run.run_id)).await?.is_some();
-            return Ok(if is_marked { Failing::Sealed } else { Failing::Recorded });
+            // A finished run may have lost its claim.
+            return done_or_allowed(run, storage).await;
         };
         let claim: Claim = parse(&key, &object)?;
         if claim.request_digest != run.request_digest {
             return Ok(Failing::OtherRequest);
         }
         if claim.sealed.is_some() {
-            return Ok(Failing::Sealed);
+            return done_or_allowed(run, storage).await;
         }
         let is_recorded = claim.failed.as_ref().is_some_and(|other| other.message_id == failed.message_id);
         if is_recorded {
-            return Ok(Failing::Recorded);
+            return Ok(Failing::Allowed);
         }
         let claimed = Claimed { claim, etag: object.etag };
         let claim = Claim { failed: Some(failed.clone()), ..claimed.claim.clone() };
         update_claim(run, &claimed, claim, storage).await?;
     }
     Err(Error::Contended { key: key.to_string() })
+}
+
+async fn done_or_allowed(run: &Run, storage: &dyn ObjectStorage) -> Result<Failing, Error> {
+    match finished(run, storage).await {
+        Ok(Some(_)) => Ok(Failing::Done),
+        Ok(None) => Ok(Failing::Allowed),
+        Err(Error::OtherRequest { .. }) => Ok(Failing::OtherRequest),
+        Err(error) => Err(error),
+    }
 }
 
 /// This second; or the one after `current`, where a run of the same metric has just taken this one.

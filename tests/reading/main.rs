@@ -1,0 +1,11 @@
+//! The reading step against real Parquet files: every type, layout and codec, what pruning saves, and files that
+//! are wrong, by accident or on purpose.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has to stop")]
+
+mod files;
+mod hostile;
+mod merging;
+mod pruning;
+mod store;
+mod types;
