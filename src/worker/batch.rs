@@ -100,7 +100,7 @@ fn by_group(event: SqsEvent) -> (Vec<Vec<ReceivedRecord>>, usize) {
 async fn handle_group(records: &[ReceivedRecord], ports: &Ports, config: &Config, deadline: Deadline) -> Vec<String> {
     let mut returned = Vec::new();
     for (index, record) in records.iter().enumerate() {
-        match handle_record(record, ports, config, deadline).await {
+        match settled(record, ports, config, deadline).await {
             Settled::Acknowledged => {}
             Settled::ReturnedAlone => returned.push(record.message_id.clone()),
             Settled::Returned => {
@@ -112,6 +112,17 @@ async fn handle_group(records: &[ReceivedRecord], ports: &Ports, config: &Config
         }
     }
     returned
+}
+
+/// What becomes of a record. A run's own panic is one of its errors; one on the way from there to the answer is caught
+/// here, because it must not take the other records with it.
+async fn settled(record: &ReceivedRecord, ports: &Ports, config: &Config, deadline: Deadline) -> Settled {
+    let handled = AssertUnwindSafe(handle_record(record, ports, config, deadline)).catch_unwind().boxed();
+    handled.await.unwrap_or_else(|panic| {
+        let message = panic_message(&*panic);
+        tracing::error!(message, message_id = record.message_id, "panicked, the record goes back");
+        Settled::Returned
+    })
 }
 
 /// Records in flight block their group, so all that go back get the same, shorter visibility.
@@ -249,10 +260,15 @@ async fn publish_success(
 /// Records the failure in the run's claim. Nothing where the store cannot say: often that is why the run failed, and the
 /// failure has to be published all the same.
 async fn record_failure(run: &Run, failed: &Failed, ports: &Ports, deadline: Deadline) -> Option<Failing> {
-    match deadline.finish_by_half(write::fail(run, failed, &*ports.storage)).await? {
-        Ok(failing) => Some(failing),
-        Err(error) => {
+    let recorded = AssertUnwindSafe(write::fail(run, failed, &*ports.storage)).catch_unwind();
+    match deadline.finish_by_half(recorded).await? {
+        Ok(Ok(failing)) => Some(failing),
+        Ok(Err(error)) => {
             tracing::warn!(%error, "the failure could not be recorded in the claim");
+            None
+        }
+        Err(panic) => {
+            tracing::error!(message = panic_message(&*panic), "panicked while the failure was recorded in the claim");
             None
         }
     }
