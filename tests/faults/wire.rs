@@ -186,15 +186,13 @@ impl Life {
         self.shared.note(format!("{} {answer}", self.name));
     }
 
-    /// Whether the last look at the run's claim or marker brought no answer: then the worker cannot know how the run
-    /// stands.
+    /// Whether a look at the run's claim or marker brought no answer: then the worker cannot know how the run stands.
     fn is_blind(&self, run_id: &str) -> bool {
         let state = self.state.lock().unwrap();
-        let is_look = |point: &&Point| {
-            let name = point.target.rsplit('/').next().unwrap();
+        state.points.iter().filter(|point| !state.arrived.contains(&point.number)).any(|look| {
+            let name = look.target.rsplit('/').next().unwrap();
             name == format!("{run_id}.claim") || name == format!("{run_id}.ok")
-        };
-        state.points.iter().rfind(is_look).is_some_and(|look| !state.arrived.contains(&look.number))
+        })
     }
 
     fn number(&self, operation: &'static str, target: String) -> Point {
