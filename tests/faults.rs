@@ -8,6 +8,8 @@
 #![cfg(test)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where its world fails")]
 
+#[path = "faults/deadlines.rs"]
+mod deadlines;
 #[path = "faults/judge.rs"]
 mod judge;
 #[path = "faults/lab.rs"]
@@ -74,6 +76,7 @@ fn every_trouble_at_every_point_beside_a_second_worker() {
     assert!(every_point(Setting { second_worker: true, ..CALM }) >= 100);
     assert!(every_point(Setting { second_worker: true, inputs_change: true, ..CALM }) >= 100);
     assert!(every_point(Setting { second_worker: true, two_runs: true, inputs_change: true, ..CALM }) >= 200);
+    assert!(every_point(Setting { second_worker: true, is_last_receive: true, ..CALM }) >= 100);
 }
 
 #[test]
@@ -100,6 +103,16 @@ fn two_troubles_in_one_life() {
     }
     println!("{count} pairs");
     assert!(count >= 500);
+}
+
+#[test]
+fn the_answer_leaves_in_time_whatever_hangs_and_nothing_happens_after_it() {
+    const LIMITS: u64 = 2_000;
+    let played =
+        (0..LIMITS).map(|seed| in_virtual_time(deadlines::play(seed)).unwrap_or_else(|wrong| panic!("{wrong}")));
+    let returned = played.filter(|something_returned| *something_returned).count();
+    println!("{LIMITS} time limits, {returned} with records that went back");
+    assert!((500..1_900).contains(&returned), "the limits are all alike: {returned}");
 }
 
 /// How many seeds are played where nobody asks for more.
