@@ -145,15 +145,23 @@ const NO_SEQUENCE: u64 = 0;
 /// A version that is taken costs one more attempt at the data; more than this in a row is left to a redelivery.
 const MOST_VERSIONS: u32 = 8;
 
-/// One run: from its request to its completed event.
+/// One run: from its request to its completed event. How far it came can be read from `progress` even when it was
+/// cancelled.
 ///
 /// # Errors
 /// Whatever ends the run; [`Error::disposition`] says what becomes of its record.
-pub async fn execute(request: &RunRequest, attempt: &Attempt, ports: &Ports, config: &Config) -> Result<Ended, Error> {
+pub async fn execute(
+    request: &RunRequest,
+    attempt: &Attempt,
+    progress: &Progress,
+    ports: &Ports,
+    config: &Config,
+) -> Result<Ended, Error> {
     let run = &request.run;
     let storage = &*ports.storage;
     let (finished, current) = try_join(write::finished(run, storage), write::current(run, storage)).await?;
     if let Some(marker) = finished {
+        progress.advance(share::MARKED);
         ports.publisher.publish(&success(run, &marker, config), attempt, NO_SEQUENCE).await?;
         return Ok(Ended::Skipped);
     }
@@ -164,9 +172,8 @@ pub async fn execute(request: &RunRequest, attempt: &Attempt, ports: &Ports, con
             return Err(invalid.clone().into());
         }
     };
-    let progress = Progress::default();
-    let beat = |sequence| publish_heartbeat(run, &progress, sequence, attempt, ports);
-    let commit = commit(run, work, current, attempt, &progress, ports, config).boxed();
+    let beat = |sequence| publish_heartbeat(run, progress, sequence, attempt, ports);
+    let commit = commit(run, work, current, attempt, progress, ports, config).boxed();
     let marker = heartbeat::during(config.heartbeat_interval, beat, commit).await?;
     ports.publisher.publish(&success(run, &marker, config), attempt, NO_SEQUENCE).await?;
     Ok(Ended::Completed)
@@ -207,7 +214,9 @@ async fn commit(
         }
         write::validate(run, &sealed, storage).await?;
         write::advance_current(run, &sealed, current, storage).await?;
-        return Ok(write::marker(run, &sealed, (ports.clock)(), storage).await?);
+        let marker = write::marker(run, &sealed, (ports.clock)(), storage).await?;
+        progress.advance(share::MARKED);
+        return Ok(marker);
     }
     Err(Error::NoVersion)
 }

@@ -275,15 +275,15 @@ pub async fn fail(run: &Run, failed: &Failed, storage: &dyn ObjectStorage) -> Re
     let key = run.keys.claim(&run.run_id);
     for _ in 0..MOST_CONDITIONAL_ATTEMPTS {
         let Some(object) = get_if_present(storage, &key).await? else {
-            return Ok(Failing::Allowed);
+            // A finished run may have lost its claim.
+            return done_or_allowed(run, storage).await;
         };
         let claim: Claim = parse(&key, &object)?;
         if claim.request_digest != run.request_digest {
             return Ok(Failing::OtherRequest);
         }
         if claim.sealed.is_some() {
-            let is_done = finished(run, storage).await?.is_some();
-            return Ok(if is_done { Failing::Done } else { Failing::Allowed });
+            return done_or_allowed(run, storage).await;
         }
         let is_recorded = claim.failed.as_ref().is_some_and(|other| other.message_id == failed.message_id);
         if is_recorded {
@@ -294,6 +294,15 @@ pub async fn fail(run: &Run, failed: &Failed, storage: &dyn ObjectStorage) -> Re
         update_claim(run, &claimed, claim, storage).await?;
     }
     Err(Error::Contended { key: key.to_string() })
+}
+
+async fn done_or_allowed(run: &Run, storage: &dyn ObjectStorage) -> Result<Failing, Error> {
+    match finished(run, storage).await {
+        Ok(Some(_)) => Ok(Failing::Done),
+        Ok(None) => Ok(Failing::Allowed),
+        Err(Error::OtherRequest { .. }) => Ok(Failing::OtherRequest),
+        Err(error) => Err(error),
+    }
 }
 
 /// This second; or the one after `current`, where a run of the same metric has just taken this one.
