@@ -42,6 +42,8 @@ pub struct Config {
     pub rules: Rules,
     /// `LIMIT_PAGE_BYTES`: the largest Parquet page, uncompressed.
     pub page_bytes_limit: u64,
+    /// `LIMIT_OBSERVATIONS`: the most observations that a run reads.
+    pub observation_limit: u64,
     /// `LOG_LEVEL`, or `AWS_LAMBDA_LOG_LEVEL`.
     pub log_level: tracing::Level,
     /// `PROMETHEUS_PORT`: polling mode only.
@@ -83,7 +85,7 @@ pub struct Error {
 }
 
 /// Every variable that is read, with its default; `.env.example` lists the same, and a test compares them.
-pub const VARIABLES: [&str; 33] = [
+pub const VARIABLES: [&str; 34] = [
     "AWS_S3_BUCKET",
     "AWS_SNS_METRIC_RUN_STARTED_TOPIC_ARN",
     "AWS_SNS_METRIC_RUN_HEARTBEAT_TOPIC_ARN",
@@ -114,6 +116,7 @@ pub const VARIABLES: [&str; 33] = [
     "LIMIT_EXPRESSION_OPERANDS",
     "LIMIT_WINDOW",
     "LIMIT_PAGE_BYTES",
+    "LIMIT_OBSERVATIONS",
     "LOG_LEVEL",
     "AWS_LAMBDA_LOG_LEVEL",
     "PROMETHEUS_PORT",
@@ -137,9 +140,11 @@ impl Config {
         let output_files = reader.choice("OUTPUT_FORMAT", OutputFormat::Both, &OUTPUT_FORMATS).files();
         let output_compression = reader.choice("OUTPUT_COMPRESSION", OutputCompression::Snappy, &OUTPUT_COMPRESSIONS);
         let calendar = reader.calendar();
-        let read_concurrency = reader.read_concurrency();
+        let memory_mb = reader.number("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 1_024, 1, 1 << 20);
+        let read_concurrency = reader.read_concurrency(memory_mb);
         let rules = reader.rules();
         let page_bytes_limit = reader.number("LIMIT_PAGE_BYTES", 64 << 20, 1 << 10, 1 << 31);
+        let observation_limit = reader.observation_limit(memory_mb);
         let log_level = reader.log_level();
         let prometheus_port = reader.number("PROMETHEUS_PORT", 9_300, 0, u16::MAX);
         let (aws, queue_urls) = (reader.aws(), reader.queue_urls());
@@ -158,6 +163,7 @@ impl Config {
                 read_concurrency,
                 rules,
                 page_bytes_limit,
+                observation_limit,
                 log_level,
                 prometheus_port,
             }),
@@ -299,11 +305,17 @@ impl Reader<'_> {
     /// A request in flight holds a connection with its TLS state and an object of up to 1 MiB, and Lambda gives CPU
     /// in proportion to memory: one request for each 16 MB keeps the smallest function within its memory, and 128 is
     /// where one prefix of S3 and one network card stop getting faster.
-    fn read_concurrency(&mut self) -> NonZeroUsize {
-        let memory_mb = self.number("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 1_024, 1, 1 << 20);
+    fn read_concurrency(&mut self, memory_mb: usize) -> NonZeroUsize {
         let from_memory = (memory_mb / 16).clamp(8, 128);
         let concurrency = self.number("READ_CONCURRENCY", from_memory, 1, 1_024);
         NonZeroUsize::new(concurrency).unwrap_or(NonZeroUsize::MIN)
+    }
+
+    /// An observation takes 16 bytes as it is read, as many again while they are put in order, and as many for the
+    /// result: with 128 bytes of memory for each, a run ends with an error before its function ends without one.
+    fn observation_limit(&mut self, memory_mb: usize) -> u64 {
+        let from_memory = (memory_mb as u64) << 13;
+        self.number("LIMIT_OBSERVATIONS", from_memory, 1, 1 << 40)
     }
 
     fn rules(&mut self) -> Rules {
@@ -411,5 +423,12 @@ mod tests {
         assert_eq!(with(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")]).unwrap().read_concurrency.get(), 8);
         assert_eq!(with(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "10240")]).unwrap().read_concurrency.get(), 128);
         assert_eq!(with(&[("READ_CONCURRENCY", "3")]).unwrap().read_concurrency.get(), 3);
+    }
+
+    #[test]
+    fn so_does_the_number_of_observations() {
+        assert_eq!(with(&[]).unwrap().observation_limit, 8_388_608);
+        assert_eq!(with(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")]).unwrap().observation_limit, 1_048_576);
+        assert_eq!(with(&[("LIMIT_OBSERVATIONS", "3")]).unwrap().observation_limit, 3);
     }
 }

@@ -225,6 +225,7 @@ async fn compute(
     let settings = read::ReadSettings {
         concurrency: config.read_concurrency,
         page_bytes_limit: config.page_bytes_limit,
+        observation_limit: config.observation_limit,
         ..read::ReadSettings::default()
     };
     let outcome = read::read(&read_plan, &*ports.storage, &settings, &read_progress).await?;

@@ -61,13 +61,19 @@ pub(super) struct Budget {
     pub(super) page_bytes_limit: u64,
     pub(super) observation_limit: u64,
     pub(super) observation_count: AtomicU64,
+    pub(super) row_limit: u64,
+    pub(super) row_count: AtomicU64,
     pub(super) is_abandoned: AtomicBool,
 }
 
 impl Budget {
-    fn take(&self, observation_count: usize) -> Result<(), Problem> {
+    fn take(&self, row_count: usize, observation_count: usize) -> Result<(), Problem> {
         if self.is_abandoned.load(Ordering::Relaxed) {
             return Err(Problem::Abandoned);
+        }
+        let passed = row_count as u64;
+        if self.row_count.fetch_add(passed, Ordering::Relaxed).saturating_add(passed) > self.row_limit {
+            return Err(Problem::TooManyRows { limit: self.row_limit });
         }
         let taken = observation_count as u64;
         let before = self.observation_count.fetch_add(taken, Ordering::Relaxed);
@@ -126,7 +132,7 @@ fn decode(footer: &Footer, input: RowGroupInput, wanted: &Wanted, budget: &Budge
                 None => batch.take_all(start..end),
             };
             rows.foreign_rows += batch.slots.len().saturating_sub(wanted_count) as u64;
-            budget.take(wanted_count)?;
+            budget.take(batch.slots.len(), wanted_count)?;
             if wanted_count > 0 {
                 batch.read(&mut time, &mut value, start..end, row_group.first_row)?;
                 batch.add_to(&mut rows);

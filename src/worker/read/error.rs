@@ -195,6 +195,12 @@ pub enum Problem {
         /// The limit.
         limit: u64,
     },
+    /// The run passes over more rows than allowed.
+    #[error("the run reads more than {limit} rows")]
+    TooManyRows {
+        /// The limit.
+        limit: u64,
+    },
     /// The store gave fewer bytes than the object has.
     #[error("bytes {start} to {end} are missing")]
     MissingBytes {

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use super::decode::{Budget, RowGroupInput, Rows, Wanted, decode_row_group};
 use super::error::{Error, Problem};
@@ -22,6 +23,9 @@ use crate::keys::Key;
 
 /// Decoding more bytes than this may take longer than a millisecond: other work goes on meanwhile.
 const LONG_DECODE_BYTES: u64 = 128 << 10;
+
+/// The same for more rows than this, however few bytes they take.
+const LONG_DECODE_ROWS: u64 = 128 << 10;
 
 /// Indexes and filters of more bytes than this, all row groups together, cost more than they save.
 const PRUNING_BYTES_LIMIT: u64 = 32 << 20;
@@ -37,12 +41,13 @@ struct Part {
     pages: Option<[Vec<PageLocation>; 3]>,
 }
 
-/// Reads the wanted series of an object that was opened.
+/// Reads the wanted series of an object that was opened. Long decodes wait for their turn, where there are turns.
 pub(super) async fn read_file(
     key: &Key,
     object: &OpenObject<'_>,
     wanted: Arc<Wanted>,
     budget: Arc<Budget>,
+    turns: Option<&Semaphore>,
 ) -> Result<Rows, Error> {
     let footer = Arc::new(open_footer(key, object).await?);
     let mut rows = Rows::none(wanted.codes.len());
@@ -59,9 +64,15 @@ pub(super) async fn read_file(
     for part in parts {
         let (input, size_bytes) = fetch_part(key, object, &footer, part, &wanted, &budget).await?;
         let (footer, wanted, budget) = (Arc::clone(&footer), Arc::clone(&wanted), Arc::clone(&budget));
-        let decoded = if size_bytes <= LONG_DECODE_BYTES {
+        let row_count = footer.row_groups[input.index].row_count;
+        let decoded = if size_bytes <= LONG_DECODE_BYTES && row_count <= LONG_DECODE_ROWS {
             decode_row_group(&footer, input, &wanted, &budget)
         } else {
+            // A semaphore that is never closed always gives its permit.
+            let _permit = match turns {
+                Some(turns) => turns.acquire().await.ok(),
+                None => None,
+            };
             let decode = move || decode_row_group(&footer, input, &wanted, &budget);
             tokio::task::spawn_blocking(decode).await.unwrap_or(Err(Problem::DecoderPanicked))
         };

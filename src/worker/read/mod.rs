@@ -41,8 +41,12 @@ use crate::series::{Series, SeriesBuilder};
 use crate::storage::{ETag, ObjectStorage};
 use crate::worker::plan::{Content, PlannedObject, PlannedSeries, ReadPlan};
 
-/// Objects too large to be fetched whole that are read at a time: each has a row group in memory.
+/// Objects that take memory for a row group or for large pages, of which so many are read at a time.
 const LARGE_OBJECTS_AT_A_TIME: usize = 2;
+
+/// Rows of other series that may be passed over for each observation that may be read. A file of a few bytes can truly
+/// hold thousands of millions of rows, and nothing but the processor's time stops them.
+const ROWS_FOR_EACH_OBSERVATION: u64 = 32;
 
 /// How much is read at a time, and how much at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,6 +152,8 @@ impl Run {
             page_bytes_limit: settings.page_bytes_limit,
             observation_limit: settings.observation_limit,
             observation_count: AtomicU64::new(0),
+            row_limit: settings.observation_limit.saturating_mul(ROWS_FOR_EACH_OBSERVATION),
+            row_count: AtomicU64::new(0),
             is_abandoned: AtomicBool::new(false),
         };
         Self { budget: Arc::new(budget), large_objects: Semaphore::new(LARGE_OBJECTS_AT_A_TIME) }
@@ -177,8 +183,11 @@ async fn read_object(
     let wanted = Arc::new(wanted(plan, object)?);
     let opened = OpenObject::open(source, &object.key, object.size_bytes, settings.whole_object_bytes).await?;
     // A semaphore that is never closed always gives its permit.
-    let _permit = if opened.is_whole() { None } else { run.large_objects.acquire().await.ok() };
-    let rows = file::read_file(&object.key, &opened, wanted, Arc::clone(&run.budget)).await?;
+    let (_permit, turns) = match opened.is_whole() {
+        true => (None, Some(&run.large_objects)),
+        false => (run.large_objects.acquire().await.ok(), None),
+    };
+    let rows = file::read_file(&object.key, &opened, wanted, Arc::clone(&run.budget), turns).await?;
     Ok(ObjectRead { etag: opened.etag, rows })
 }
 
