@@ -42,7 +42,7 @@ pub struct Config {
     pub rules: Rules,
     /// `LIMIT_PAGE_BYTES`: the largest Parquet page, uncompressed.
     pub page_bytes_limit: u64,
-    /// `LIMIT_OBSERVATIONS`: the most observations that a run reads.
+    /// `LIMIT_OBSERVATIONS`: the most observations of all series of a run together.
     pub observation_limit: u64,
     /// `LOG_LEVEL`, or `AWS_LAMBDA_LOG_LEVEL`.
     pub log_level: tracing::Level,
@@ -140,11 +140,10 @@ impl Config {
         let output_files = reader.choice("OUTPUT_FORMAT", OutputFormat::Both, &OUTPUT_FORMATS).files();
         let output_compression = reader.choice("OUTPUT_COMPRESSION", OutputCompression::Snappy, &OUTPUT_COMPRESSIONS);
         let calendar = reader.calendar();
-        let memory_mb = reader.number("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 1_024, 1, 1 << 20);
-        let read_concurrency = reader.read_concurrency(memory_mb);
+        let read_concurrency = reader.read_concurrency();
         let rules = reader.rules();
         let page_bytes_limit = reader.number("LIMIT_PAGE_BYTES", 64 << 20, 1 << 10, 1 << 31);
-        let observation_limit = reader.observation_limit(memory_mb);
+        let observation_limit = reader.observation_limit();
         let log_level = reader.log_level();
         let prometheus_port = reader.number("PROMETHEUS_PORT", 9_300, 0, u16::MAX);
         let (aws, queue_urls) = (reader.aws(), reader.queue_urls());
@@ -302,20 +301,23 @@ impl Reader<'_> {
         })
     }
 
+    /// An observation takes 16 bytes as it is read and as many again in a result and in each of its files; a page of a
+    /// few bytes can stand for millions of them. One for each 64 bytes of memory leaves a run within its function.
+    /// Outside of Lambda the memory is taken to be 4 GB.
+    fn observation_limit(&mut self) -> u64 {
+        const PER_MEGABYTE: u64 = (1 << 20) / 64;
+        let memory_mb = self.number("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 4_096, 1, 1 << 20);
+        self.number("LIMIT_OBSERVATIONS", memory_mb * PER_MEGABYTE, 1, 1 << 40)
+    }
+
     /// A request in flight holds a connection with its TLS state and an object of up to 1 MiB, and Lambda gives CPU
     /// in proportion to memory: one request for each 16 MB keeps the smallest function within its memory, and 128 is
     /// where one prefix of S3 and one network card stop getting faster.
-    fn read_concurrency(&mut self, memory_mb: usize) -> NonZeroUsize {
+    fn read_concurrency(&mut self) -> NonZeroUsize {
+        let memory_mb = self.number("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 1_024, 1, 1 << 20);
         let from_memory = (memory_mb / 16).clamp(8, 128);
         let concurrency = self.number("READ_CONCURRENCY", from_memory, 1, 1_024);
         NonZeroUsize::new(concurrency).unwrap_or(NonZeroUsize::MIN)
-    }
-
-    /// An observation takes 16 bytes as it is read, as many again while they are put in order, and as many for the
-    /// result: with 128 bytes of memory for each, a run ends with an error before its function ends without one.
-    fn observation_limit(&mut self, memory_mb: usize) -> u64 {
-        let from_memory = (memory_mb as u64) << 13;
-        self.number("LIMIT_OBSERVATIONS", from_memory, 1, 1 << 40)
     }
 
     fn rules(&mut self) -> Rules {
@@ -419,16 +421,11 @@ mod tests {
     }
 
     #[test]
-    fn concurrency_follows_memory_unless_it_is_set() {
+    fn concurrency_and_observations_follow_memory_unless_they_are_set() {
         assert_eq!(with(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")]).unwrap().read_concurrency.get(), 8);
         assert_eq!(with(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "10240")]).unwrap().read_concurrency.get(), 128);
+        assert_eq!(with(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")]).unwrap().observation_limit, 2_097_152);
+        assert_eq!(with(&[("LIMIT_OBSERVATIONS", "7")]).unwrap().observation_limit, 7);
         assert_eq!(with(&[("READ_CONCURRENCY", "3")]).unwrap().read_concurrency.get(), 3);
-    }
-
-    #[test]
-    fn so_does_the_number_of_observations() {
-        assert_eq!(with(&[]).unwrap().observation_limit, 8_388_608);
-        assert_eq!(with(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")]).unwrap().observation_limit, 1_048_576);
-        assert_eq!(with(&[("LIMIT_OBSERVATIONS", "3")]).unwrap().observation_limit, 3);
     }
 }

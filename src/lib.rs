@@ -22,3 +22,7 @@ pub mod aws;
 pub mod storage;
 pub mod config;
 pub mod telemetry;
+
+// Beside the worker: input for it, and the command line.
+pub mod cli;
+pub mod dataset;

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::event::ErrorCode;
 use crate::ids::{DatasetId, MetricCode, RunId, SeriesCode};
 use crate::keys::VersionTs;
 
@@ -206,8 +207,9 @@ impl OutputManifest {
 
 /// A run's claim: its version, fixed when the run is first worked on.
 ///
-/// While `sealed` is empty the version may still be moved, by a conditional update. Sealing is the run's point of no
-/// return: all data of the version is written, and its manifest can only be this one.
+/// It is open until it is sealed or failed, by a conditional update. While it is open the version may be moved. Sealing
+/// is the run's point of no return: all data of the version is written, its manifest can only be this one, and the run
+/// cannot fail any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// The run.
@@ -223,6 +225,20 @@ pub struct Claim {
     /// The manifest that the version will have, once all its data is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<OutputManifest>,
+    /// Why the run failed, where it did before it was sealed. Another message may take it up again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Failed>,
+}
+
+/// A failure, as a claim keeps it: every delivery of the message publishes the same one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// The SQS message whose delivery failed.
+    pub message_id: String,
+    /// The code on the wire.
+    pub error_code: ErrorCode,
+    /// What was wrong, where, and what to do.
+    pub error_message: String,
 }
 
 /// A run's marker: the run is done, and this is its result.

@@ -232,3 +232,47 @@ async fn heartbeats_tell_progress_and_stop_before_the_completed_event() {
 async fn an_empty_batch_has_an_empty_answer() {
     assert!(World::new().handle(&[]).await.is_empty());
 }
+
+#[tokio::test]
+async fn a_failure_is_final_for_its_message_and_a_redrive_takes_the_run_up_again() {
+    let world = World::new();
+    let manifest = metrics_engine::keys::Key::parse("datasets/d/versions/v1/manifest.json").unwrap();
+    let bytes = world.storage.peek(&manifest).unwrap();
+    world.storage.remove(&manifest);
+    let delivery = record("m1", "g", &request("r1", "m"));
+    assert!(world.handle(std::slice::from_ref(&delivery)).await.is_empty());
+    world.storage.insert(&manifest, bytes);
+    assert!(world.handle(&[Record { receive_count: 2, ..delivery }]).await.is_empty());
+    let completed = world.completed();
+    assert_eq!(completed.len(), 1, "the second delivery of the message repeats its failure");
+    assert_eq!(completed[0]["errorCode"], "INPUT_READ_ERROR");
+    world.pass_seconds(600);
+    assert!(world.handle(&[record("m9", "g", &request("r1", "m"))]).await.is_empty());
+    assert_eq!(world.completed()[1]["status"], "SUCCESS");
+    assert_eq!(world.completed()[1]["versionTs"], "2025-01-15T10-30-00", "the version was fixed at first sight");
+}
+
+#[tokio::test]
+async fn a_refused_write_fails_the_run() {
+    let world = World::with_storage_faults(|call: &Call| {
+        let is_hit = call.operation == Operation::Put && call.key.ends_with("/2025-01-15T10-30-00/manifest.json");
+        if is_hit { Fault::Refuse } else { Fault::Proceed }
+    });
+    assert!(world.handle(&[record("m1", "g", &request("r1", "m"))]).await.is_empty());
+    assert_eq!(world.completed()[0]["errorCode"], "OUTPUT_WRITE_ERROR");
+}
+
+#[tokio::test]
+async fn a_run_that_another_attempt_has_done_does_not_fail() {
+    // On the last receive the run is done, and then its completed event fails: a FAILURE would be a lie.
+    let publisher = Recorder::with_faults(|sequence, _: &Event| match sequence {
+        1 => Fault::FailBefore,
+        _ => Fault::Proceed,
+    });
+    let world = World::with(MemoryStorage::new(), publisher, QueueRecorder::new(true));
+    assert!(world.handle(&[last(record("m1", "g", &request("r1", "m")))]).await.is_empty());
+    let completed = world.completed();
+    assert_eq!(completed.len(), 1);
+    assert_eq!(completed[0]["status"], "SUCCESS");
+    assert!(world.queue.dead_letters().is_empty());
+}

@@ -20,9 +20,8 @@ const MAY_NAME_EVERY_RESOURCE: [&str; 4] =
 const MAY_NAME_EVERY_ACTION: [&str; 1] = ["AccountAdministersKey"];
 
 /// What the worker reads and the template leaves out: Lambda sets it, it belongs to the local commands, or, for the
-/// topic, the stack has three of its own, and the observations follow from the memory.
-const NOT_DEPLOYED: [&str; 10] = [
-    "LIMIT_OBSERVATIONS",
+/// topic, the stack has three of its own.
+const NOT_DEPLOYED: [&str; 9] = [
     "AWS_REGION",
     "AWS_LAMBDA_LOG_LEVEL",
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",

@@ -1,2 +1,36 @@
-//! The command line.
-fn main() {}
+//! The command line of the metrics engine: reads the arguments and hands over.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use metrics_engine::cli::screen::Screen;
+use metrics_engine::cli::{self, Arguments};
+use metrics_engine::worker::Clock;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut out = io::stdout();
+    let outcome = cli::run(arguments, clock(), Screen::stdout(), &mut out).await;
+    match outcome.and_then(|()| Ok(out.flush()?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads the output has seen enough: `metrics demo | head`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // With nowhere left to write to, the exit code still tells.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the clock is made here, and passed on as a port")]
+fn clock() -> Clock {
+    Arc::new(jiff::Timestamp::now)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

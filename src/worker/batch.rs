@@ -16,12 +16,14 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::config::Config;
-use crate::event::{ErrorCode, Event};
+use crate::event::Event;
+use crate::manifest::Failed;
 use crate::request::{self, Run, RunRequest};
 use crate::telemetry;
 use crate::worker::deadline::Deadline;
 use crate::worker::publish::Attempt;
 use crate::worker::queue::ReceivedRecord;
+use crate::worker::write::{self, Failing};
 use crate::worker::{Disposition, Ended, Error, NO_SEQUENCE, Ports, execute};
 
 /// The first retry comes after some seconds: most faults that pass at all have passed by then.
@@ -148,7 +150,7 @@ async fn handle_record(record: &ReceivedRecord, ports: &Ports, config: &Config, 
                 }
                 Settled::Acknowledged
             }
-            Err(error) => settle(run, record, &error, start, ports, config, deadline).await,
+            Err(error) => settle(&request, record, &error, start, ports, config, deadline).await,
         }
     }
     .instrument(span)
@@ -179,7 +181,7 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
 
 /// What becomes of a record whose run ended with an error.
 async fn settle(
-    run: &Run,
+    request: &RunRequest,
     record: &ReceivedRecord,
     error: &Error,
     start: Instant,
@@ -187,55 +189,71 @@ async fn settle(
     config: &Config,
     deadline: Deadline,
 ) -> Settled {
-    match error.disposition() {
-        Disposition::DeadLetter => dead_letter(record, error, ports, deadline).await,
-        Disposition::Fail(code) => {
-            tracing::error!(%error, error_code = code.as_str(), "run failed");
-            if !publish_failure(run, record, code, error, ports, deadline).await {
-                return Settled::Returned;
-            }
-            telemetry::run_failed(code, start.elapsed());
-            Settled::Acknowledged
-        }
-        Disposition::Retry(code) => {
-            let is_last_receive = record.receive_count >= config.max_receive_count;
-            tracing::warn!(%error, error_code = code.as_str(), is_last_receive, "run is to be retried");
-            if !is_last_receive {
-                return Settled::Returned;
-            }
-            give_up(run, record, code, error, start, ports, deadline).await
-        }
+    let run = &request.run;
+    let is_last_receive = record.receive_count >= config.max_receive_count;
+    let (code, is_final) = match error.disposition() {
+        Disposition::DeadLetter => return dead_letter(record, error, ports, deadline).await,
+        Disposition::Fail(code) => (code, true),
+        Disposition::Retry(code) => (code, false),
+    };
+    tracing::error!(%error, error_code = code.as_str(), is_final, is_last_receive, "run failed");
+    if !is_final && !is_last_receive {
+        return Settled::Returned;
     }
-}
-
-/// The last receive of a record that would be retried: its run fails, and it goes to the dead-letter queue.
-async fn give_up(
-    run: &Run,
-    record: &ReceivedRecord,
-    code: ErrorCode,
-    error: &Error,
-    start: Instant,
-    ports: &Ports,
-    deadline: Deadline,
-) -> Settled {
-    if !publish_failure(run, record, code, error, ports, deadline).await {
+    let failed = Failed { message_id: record.message_id.clone(), error_code: code, error_message: error.to_string() };
+    let reason = format!("{}: {error} (receive {})", code.as_str(), record.receive_count);
+    match record_failure(run, &failed, ports, deadline).await {
+        Some(Failing::Done) => return publish_success(request, record, ports, config, deadline).await,
+        Some(Failing::OtherRequest) => return dead_letter(record, error, ports, deadline).await,
+        Some(Failing::Allowed) | None => {}
+    }
+    if !publish_failure(run, record, failed, ports, deadline).await {
         return Settled::Returned;
     }
     telemetry::run_failed(code, start.elapsed());
-    let reason = format!("{}: {error} (receive {})", code.as_str(), record.receive_count);
-    send_dead_letter(record, &reason, ports, deadline).await
+    match is_final {
+        true => Settled::Acknowledged,
+        // The last receive of a record that would be retried.
+        false => send_dead_letter(record, &reason, ports, deadline).await,
+    }
+}
+
+/// Another attempt has done the run while this one failed: to execute it now is to publish its SUCCESS again.
+async fn publish_success(
+    request: &RunRequest,
+    record: &ReceivedRecord,
+    ports: &Ports,
+    config: &Config,
+    deadline: Deadline,
+) -> Settled {
+    match deadline.finish(attempt(request, record, ports, config, deadline)).await {
+        Some(Ok(_)) => Settled::Acknowledged,
+        Some(Err(_)) | None => Settled::Returned,
+    }
+}
+
+/// Records the failure in the run's claim. Nothing where the store cannot say: often that is why the run failed, and the
+/// failure has to be published all the same.
+async fn record_failure(run: &Run, failed: &Failed, ports: &Ports, deadline: Deadline) -> Option<Failing> {
+    match deadline.finish_by_half(write::fail(run, failed, &*ports.storage)).await? {
+        Ok(failing) => Some(failing),
+        Err(error) => {
+            tracing::warn!(%error, "the failure could not be recorded in the claim");
+            None
+        }
+    }
 }
 
 async fn publish_failure(
     run: &Run,
     record: &ReceivedRecord,
-    code: ErrorCode,
-    error: &Error,
+    failed: Failed,
     ports: &Ports,
     deadline: Deadline,
 ) -> bool {
     let attempt = Attempt { message_id: record.message_id.clone(), receive_count: record.receive_count };
-    let event = Event::failure(run.run_id.clone(), run.metric_code.clone(), code, error.to_string());
+    let Failed { error_code, error_message, .. } = failed;
+    let event = Event::failure(run.run_id.clone(), run.metric_code.clone(), error_code, error_message);
     match deadline.finish(ports.publisher.publish(&event, &attempt, NO_SEQUENCE)).await {
         Some(Ok(())) => true,
         Some(Err(error)) => {

@@ -55,6 +55,12 @@ impl Deadline {
     pub async fn finish<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         until(self.answer_at, work).await
     }
+
+    /// The answer, or nothing when half of what is left before the invocation's own answer is over.
+    pub async fn finish_by_half<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let now = Instant::now();
+        until(self.answer_at.map(|answer_at| now + answer_at.saturating_duration_since(now) / 2), work).await
+    }
 }
 
 async fn until<T>(instant: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {

@@ -125,14 +125,14 @@ impl Error {
             Self::Resolve(error) => input(error.is_transient()),
             Self::Plan(_) => Disposition::Fail(ErrorCode::InputReadError),
             Self::Read(error) => input(error.is_transient()),
-            Self::Evaluate(_) => Disposition::Fail(ErrorCode::ExpressionEvalError),
             Self::Write(error) => match error.meaning() {
                 write::Meaning::Fail(code) => Disposition::Fail(code),
                 write::Meaning::Retry(code) => Disposition::Retry(code),
                 write::Meaning::Refuse => Disposition::DeadLetter,
             },
             Self::NoVersion => Disposition::Retry(ErrorCode::OutputWriteError),
-            Self::Encode(_) | Self::Publish(_) | Self::Panicked { .. } | Self::Deadline => {
+            // An expression is checked before anything is read: what goes wrong in its evaluation is a bug.
+            Self::Evaluate(_) | Self::Encode(_) | Self::Publish(_) | Self::Panicked { .. } | Self::Deadline => {
                 Disposition::Retry(ErrorCode::InternalError)
             }
         }
@@ -184,6 +184,7 @@ async fn commit(
 ) -> Result<Marker, Error> {
     let storage = &*ports.storage;
     let mut claimed = write::claim(run, &current, (ports.clock)(), storage).await?;
+    claimed = write::take_up(run, &attempt.message_id, claimed, storage).await?;
     ports.publisher.publish(&started(run, ports), attempt, NO_SEQUENCE).await?;
     let mut computed = None;
     for _ in 0..MOST_VERSIONS {
@@ -193,12 +194,14 @@ async fn commit(
             }
             if let Some((draft, lineage)) = &computed {
                 claimed = write::data(run, &claimed, draft, lineage.clone(), (ports.clock)(), storage).await?;
+                claimed = write::take_up(run, &attempt.message_id, claimed, storage).await?;
             }
             continue;
         };
         progress.advance(share::WRITTEN);
         if write::manifest(run, &sealed, storage).await? == write::Committed::Taken {
             claimed = write::move_claim(run, &claimed, (ports.clock)(), storage).await?;
+            claimed = write::take_up(run, &attempt.message_id, claimed, storage).await?;
             continue;
         }
         write::validate(run, &sealed, storage).await?;

@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use metrics_engine::worker::plan::Content::{Own, Shared};
-use metrics_engine::worker::read::Error;
+use metrics_engine::worker::read::{Error, ReadSettings};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{WriterProperties, WriterVersion};
 
 use crate::files::{
     ForgedColumn, Thrift, data_header, dictionary_header, file, forged, observations, page, series_file, with_footer,
 };
-use crate::store::{Store, block_on, plan, read, read_own};
+use crate::store::{Store, block_on, plan, read, read_own, read_with};
 
 fn check(bytes: Bytes, expected: &str) {
     let error = read_own(bytes).unwrap_err();
@@ -64,8 +64,6 @@ fn a_file_cut_at_any_byte_is_refused() {
 
 #[test]
 fn a_file_with_any_byte_changed_is_refused_or_harmless() {
-    // The decoder may panic on values: that is caught and named, so its messages are not wanted here.
-    std::panic::set_hook(Box::new(|_| {}));
     for bytes in samples() {
         for index in (0..bytes.len()).step_by(2) {
             let mut changed = bytes.to_vec();
@@ -252,6 +250,10 @@ fn pages_that_leave_their_chunk_or_have_no_header_are_refused() {
         forged_values(0, page(&data_header(1, 8, 8, 77), &[0; 8])),
         &format!("{PLACE}: a page has the unknown encoding 77"),
     );
+    check(
+        forged_values(0, page(&data_header(1, 8, 8, 8), &[0; 8])),
+        &format!("{PLACE}: a page needs a dictionary that is not there"),
+    );
 }
 
 #[test]
@@ -264,6 +266,28 @@ fn delta_lengths_that_claim_too_much_are_refused() {
         let columns = [ForgedColumn::times(1), ForgedColumn::values(1, 0, honest), ForgedColumn::codes(1, 0, pages)];
         check(forged(&columns, 1), "column series_code in row group 0: a page has malformed delta lengths");
     }
+}
+
+#[test]
+fn rows_without_end_are_given_up() {
+    // Sixteen pages of a few bytes, each one run of two thousand million equal codes of another series.
+    let row_count = 0x7fff_ffff;
+    let run = [0x01, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0x00];
+    let mut pages = page(&dictionary_header(1, 5, 5), &[1, 0, 0, 0, b'X']);
+    for _ in 0..16 {
+        pages.extend(page(&data_header(row_count, run.len(), run.len(), 8), &run));
+    }
+    let total = i64::try_from(row_count).unwrap() * 16;
+    let columns = [
+        ForgedColumn { value_count: total, ..ForgedColumn::times(1) },
+        ForgedColumn::values(total, 0, Vec::new()),
+        ForgedColumn::codes(total, 0, pages),
+    ];
+    let store = Store::with([("p/A/data.parquet", forged(&columns, total))]);
+    let settings = ReadSettings { observation_limit: 1_000, ..ReadSettings::default() };
+    let plan = plan(&["A"], &[("p/A/data.parquet", None, Own(0))]);
+    let error = block_on(read_with(&plan, &store, &settings)).unwrap_err();
+    assert_eq!(error.to_string(), "p/A/data.parquet: the run decodes more than 100000 rows");
 }
 
 #[test]

@@ -15,6 +15,8 @@ fn of_two_observations_at_one_time_the_later_path_wins() {
         ("p/A/1.parquet", series_file(&[("A", 1, 1.0), ("A", 2, 2.0)])),
         ("p/A/2.parquet", series_file(&[("A", 2, 20.0), ("A", 3, 30.0), ("A", 3, 31.0)])),
     ]);
+    // Also where the later object is there first.
+    store.make_slow("p/A/1.parquet");
     let plan = plan(&["A"], &[("p/A/1.parquet", None, Own(0)), ("p/A/2.parquet", None, Own(0))]);
     let outcome = block_on(read(&plan, &store)).unwrap();
     let series = &outcome.series[0];
@@ -100,6 +102,19 @@ fn the_digest_depends_on_every_key_and_tag_and_on_nothing_else() {
     assert_ne!(first, digest(&["p/1", "p/2"], Some("p/2")));
     assert_ne!(first, digest(&["p/1"], None));
     assert_ne!(first, digest(&["p/1", "p/3"], None));
+}
+
+#[test]
+fn as_many_objects_are_read_side_by_side_as_the_settings_say() {
+    let keys = ["p/A/1", "p/A/2", "p/A/3", "p/A/4", "p/A/5", "p/A/6", "p/A/7"];
+    for concurrency in [1, 3] {
+        let store = Store::with(keys.map(|key| (key, series_file(&[("A", 1, 1.0)]))));
+        keys.iter().for_each(|key| store.make_slow(key));
+        let settings = ReadSettings { concurrency: concurrency.try_into().unwrap(), ..ReadSettings::default() };
+        let plan = plan(&["A"], &keys.map(|key| (key, None, Own(0))));
+        block_on(read_with(&plan, &store, &settings)).unwrap();
+        assert_eq!(store.most_in_flight(), concurrency);
+    }
 }
 
 #[test]

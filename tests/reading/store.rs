@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -30,6 +31,10 @@ pub(crate) struct Store {
     replacements: Mutex<BTreeMap<String, Bytes>>,
     /// Objects that cannot be had for now.
     unavailable: Mutex<Vec<String>>,
+    /// Objects that take their time.
+    slow: Mutex<Vec<String>>,
+    in_flight: AtomicUsize,
+    most_in_flight: AtomicUsize,
 }
 
 impl Store {
@@ -55,6 +60,15 @@ impl Store {
         self.unavailable.lock().unwrap().push(key.to_owned());
     }
 
+    pub(crate) fn make_slow(&self, key: &str) {
+        self.slow.lock().unwrap().push(key.to_owned());
+    }
+
+    /// The most requests that were under way at one time.
+    pub(crate) fn most_in_flight(&self) -> usize {
+        self.most_in_flight.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
@@ -63,9 +77,15 @@ impl Store {
 #[async_trait]
 impl ObjectStorage for Store {
     async fn get(&self, key: &Key, range: ByteRange, if_match: Option<&ETag>) -> Result<Object, Error> {
-        // Others get a turn, as with a real store.
-        tokio::task::yield_now().await;
         let text = key.as_str();
+        let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most_in_flight.fetch_max(in_flight, Ordering::Relaxed);
+        // Others get a turn, as with a real store.
+        let turns = if self.slow.lock().unwrap().iter().any(|slow| slow == text) { 1_000 } else { 1 };
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
         if self.unavailable.lock().unwrap().iter().any(|unavailable| unavailable == text) {
             return Err(Error::Transient { operation: "get", key: text.to_owned(), reason: "503".to_owned() });
         }

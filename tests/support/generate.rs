@@ -1,7 +1,5 @@
 //! Random cases: series with gaps, duplicates, nulls and infinities, and expressions of every operator over them.
 
-use std::collections::BTreeMap;
-
 use metrics_engine::expression::{Expr, Limits};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -49,27 +47,37 @@ const TIMELINES: [(i64, i64); 5] = [
 
 /// Cases.
 pub(crate) fn case() -> impl Strategy<Value = Case> {
-    let observations = CODES.map(|code| observations().prop_map(move |observations| (code.to_owned(), observations)));
-    (expression(), observations, prop::sample::select(ZONES.to_vec())).prop_map(|(json, observations, zone)| Case {
-        json,
-        observations: BTreeMap::from(observations),
-        zone,
+    // Mostly one timeline for all series, so that they meet.
+    let timelines = prop_oneof![
+        3 => timeline().prop_map(|timeline| [timeline; 4]),
+        1 => prop::array::uniform4(timeline()),
+    ];
+    let series = prop::array::uniform4(prop::collection::vec(observation(), 0..150));
+    let expression = prop_oneof![5 => expression(), 1 => lag(reference())];
+    let zone = prop::sample::select(ZONES.to_vec());
+    (expression, timelines, series, zone).prop_map(|(json, timelines, series, zone)| {
+        let observations = CODES.into_iter().zip(timelines).zip(series).map(|((code, (start, step)), observations)| {
+            let at = |(index, shift, value): (i64, i64, _)| (start + index * step + shift, value);
+            (code.to_owned(), observations.into_iter().map(at).collect())
+        });
+        Case { json, observations: observations.collect(), zone }
     })
 }
 
-/// Few distinct times, so that series meet, and one series has a time twice.
-fn observations() -> impl Strategy<Value = Vec<(i64, Option<f64>)>> {
+fn timeline() -> impl Strategy<Value = (i64, i64)> {
+    prop::sample::select(TIMELINES.to_vec())
+}
+
+/// The number of a step in a timeline, a shift from it, and a value. The numbers are few, so that one series has a time
+/// twice.
+fn observation() -> impl Strategy<Value = (i64, i64, Option<f64>)> {
     let shift = prop_oneof![
         12 => Just(0),
         2 => (0..48_i64).prop_map(|half_hours| half_hours * HOUR / 2),
         1 => Just(HOUR - 1),
         1 => 0..DAY,
     ];
-    let observation = (0..60_i64, shift, value());
-    let timeline = prop::sample::select(TIMELINES.to_vec());
-    (timeline, prop::collection::vec(observation, 0..72)).prop_map(|((start, step), observations)| {
-        observations.into_iter().map(|(index, shift, value)| (start + index * step + shift, value)).collect()
-    })
+    (0..60_i64, shift, value())
 }
 
 fn value() -> impl Strategy<Value = Option<f64>> {
@@ -87,10 +95,18 @@ fn value() -> impl Strategy<Value = Option<f64>> {
     ]
 }
 
+fn reference() -> impl Strategy<Value = Value> {
+    prop::sample::select(CODES.to_vec()).prop_map(|code| json!({ "series_code": code }))
+}
+
+fn lag(operand: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
+    let days = prop_oneof![4 => Just(1_u32), 6 => 1..35_u32, 1 => Just(27_000_u32), 1 => Just(1_000_000_u32)];
+    (operand, days).prop_map(|(series, days)| json!({ "op": "lag", "series": series, "window": days }))
+}
+
 /// Expressions of up to four operators above each other.
 fn expression() -> impl Strategy<Value = Value> {
-    let reference = prop::sample::select(CODES.to_vec()).prop_map(|code| json!({ "series_code": code }));
-    reference.prop_recursive(4, 24, 4, |operand| {
+    reference().prop_recursive(4, 24, 4, |operand| {
         let math = (
             prop::sample::select(vec!["add", "subtract", "multiply", "ratio"]),
             operand.clone(),
@@ -101,11 +117,7 @@ fn expression() -> impl Strategy<Value = Value> {
         let length = prop_oneof![8 => 1..8_u32, 2 => 8..40_u32, 1 => Just(1_000_000_u32)];
         let window = (prop::sample::select(vec!["sma", "ema", "sum", "max", "min"]), operand.clone(), length)
             .prop_map(|(op, series, window)| json!({ "op": op, "series": series, "window": window }));
-        let lag = (
-            operand.clone(),
-            prop_oneof![4 => Just(1_u32), 6 => 1..35_u32, 1 => Just(27_000_u32), 1 => Just(1_000_000_u32)],
-        )
-            .prop_map(|(series, days)| json!({ "op": "lag", "series": series, "window": days }));
+        let lag = lag(operand.clone());
         let composite = (
             prop::sample::select(vec!["sum", "avg", "max", "min"]),
             prop::collection::vec(operand, 2..5),

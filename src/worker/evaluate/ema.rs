@@ -75,8 +75,10 @@ mod tests {
     #[test]
     fn a_constant_stays_constant_and_the_largest_floats_stay_finite() {
         for value in [0.1, 1.0 / 3.0, f64::MAX, f64::MIN] {
-            let means = ema(&[value; 100], WindowLength::new(7).unwrap());
-            assert!(means.iter().all(|&mean| mean == value), "{value}");
+            for window in 1..50 {
+                let means = ema(&[value; 100], WindowLength::new(window).unwrap());
+                assert!(means.iter().all(|&mean| mean == value), "{value} with a span of {window}");
+            }
         }
         check(2, &[f64::MAX, f64::MIN], &[f64::MAX, -f64::MAX / 3.0]);
     }

@@ -15,6 +15,14 @@ use crate::series::SeriesBuilder;
 /// Rows decoded at a time: three columns of so many values stay in the processor's cache.
 const BATCH_ROWS: u64 = 8_192;
 
+/// Decoding more than this may take longer than a millisecond.
+const LONG_DECODE_BYTES: u64 = 128 << 10;
+const LONG_DECODE_ROWS: u64 = 100_000;
+
+/// Rows that may be decoded for each observation that may be read. A few bytes can stand for thousands of millions of
+/// rows; the more so, rows of other series cost time although they take no memory.
+const ROWS_FOR_EACH_OBSERVATION: u64 = 100;
+
 /// Which series are wanted of an object.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
@@ -48,7 +56,7 @@ impl Rows {
 
     /// Adds what was read after this.
     pub(super) fn append(&mut self, later: Self) {
-        self.foreign_rows += later.foreign_rows;
+        self.foreign_rows = self.foreign_rows.saturating_add(later.foreign_rows);
         for (builder, later) in self.builders.iter_mut().zip(later.builders) {
             builder.append(later);
         }
@@ -61,32 +69,35 @@ pub(super) struct Budget {
     pub(super) page_bytes_limit: u64,
     pub(super) observation_limit: u64,
     pub(super) observation_count: AtomicU64,
-    pub(super) row_limit: u64,
     pub(super) row_count: AtomicU64,
     pub(super) is_abandoned: AtomicBool,
 }
 
 impl Budget {
-    fn take(&self, row_count: usize, observation_count: usize) -> Result<(), Problem> {
+    /// Before rows are decoded.
+    fn take_rows(&self, row_count: u64) -> Result<(), Problem> {
         if self.is_abandoned.load(Ordering::Relaxed) {
             return Err(Problem::Abandoned);
         }
-        let passed = row_count as u64;
-        if self.row_count.fetch_add(passed, Ordering::Relaxed).saturating_add(passed) > self.row_limit {
-            return Err(Problem::TooManyRows { limit: self.row_limit });
-        }
+        let before = self.row_count.fetch_add(row_count, Ordering::Relaxed);
+        let limit = self.observation_limit.saturating_mul(ROWS_FOR_EACH_OBSERVATION);
+        if before.saturating_add(row_count) > limit { Err(Problem::TooManyRows { limit }) } else { Ok(()) }
+    }
+
+    /// Before observations are kept.
+    fn take_observations(&self, observation_count: usize) -> Result<(), Problem> {
         let taken = observation_count as u64;
         let before = self.observation_count.fetch_add(taken, Ordering::Relaxed);
-        if before.saturating_add(taken) > self.observation_limit {
-            return Err(Problem::TooManyObservations { limit: self.observation_limit });
-        }
-        Ok(())
+        let limit = self.observation_limit;
+        if before.saturating_add(taken) > limit { Err(Problem::TooManyObservations { limit }) } else { Ok(()) }
     }
 }
 
 /// A row group with the pages that are needed of it.
 #[derive(Debug)]
 pub(super) struct RowGroupInput {
+    /// How many bytes the pages have.
+    pub(super) size_bytes: u64,
     /// Its index in the file.
     pub(super) index: usize,
     /// The rows that are read, ascending.
@@ -97,6 +108,14 @@ pub(super) struct RowGroupInput {
     pub(super) value: Source,
     /// The pages of the series column; nothing where every row is known to be of the one wanted series.
     pub(super) series: Option<Source>,
+}
+
+impl RowGroupInput {
+    /// Whether decoding may take longer than other work should wait.
+    pub(super) fn is_long(&self) -> bool {
+        let row_count = self.selection.iter().fold(0u64, |sum, rows| sum.saturating_add(rows.end - rows.start));
+        self.size_bytes > LONG_DECODE_BYTES || row_count > LONG_DECODE_ROWS
+    }
 }
 
 /// Decodes a row group. The decoder library may panic on malformed values: that is an error like any other.
@@ -127,12 +146,13 @@ fn decode(footer: &Footer, input: RowGroupInput, wanted: &Wanted, budget: &Budge
         let mut start = range.start;
         while start < range.end {
             let end = range.end.min(start + BATCH_ROWS);
+            budget.take_rows(end - start)?;
             let wanted_count = match &mut series {
                 Some(series) => batch.tell_apart(series, start..end, wanted)?,
                 None => batch.take_all(start..end),
             };
             rows.foreign_rows += batch.slots.len().saturating_sub(wanted_count) as u64;
-            budget.take(batch.slots.len(), wanted_count)?;
+            budget.take_observations(wanted_count)?;
             if wanted_count > 0 {
                 batch.read(&mut time, &mut value, start..end, row_group.first_row)?;
                 batch.add_to(&mut rows);

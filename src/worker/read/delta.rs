@@ -17,16 +17,22 @@ struct Lengths {
 /// How many bytes the values take that are encoded as `DELTA_LENGTH_BYTE_ARRAY`. Nothing, if the bytes are not such
 /// values or are more than `value_count`.
 pub(super) fn length_encoded_bytes(bytes: &[u8], value_count: u64) -> Option<u64> {
-    let lengths = read_lengths(bytes, value_count)?;
-    let data_bytes = u64::try_from(bytes.len() - lengths.end).ok()?;
-    (lengths.total <= data_bytes).then_some(lengths.total)
+    length_encoded(bytes, value_count).map(|lengths| lengths.total)
 }
 
 /// The same for `DELTA_BYTE_ARRAY`: the shared fronts, and then the rest of each value.
 pub(super) fn front_encoded_bytes(bytes: &[u8], value_count: u64) -> Option<u64> {
     let fronts = read_lengths(bytes, value_count)?;
-    let rests = read_lengths(bytes.get(fronts.end..)?, value_count)?;
+    let rests_and_data = bytes.get(fronts.end..)?;
+    let rests = length_encoded(rests_and_data, value_count)?;
     (fronts.count == rests.count).then_some(fronts.total.saturating_add(rests.total))
+}
+
+/// Lengths, and behind them as many bytes as they say.
+fn length_encoded(bytes: &[u8], value_count: u64) -> Option<Lengths> {
+    let lengths = read_lengths(bytes, value_count)?;
+    let data_bytes = u64::try_from(bytes.len() - lengths.end).ok()?;
+    (lengths.total <= data_bytes).then_some(lengths)
 }
 
 fn read_lengths(bytes: &[u8], max_count: u64) -> Option<Lengths> {

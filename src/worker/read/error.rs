@@ -195,8 +195,8 @@ pub enum Problem {
         /// The limit.
         limit: u64,
     },
-    /// The run passes over more rows than allowed.
-    #[error("the run reads more than {limit} rows")]
+    /// The run decodes more rows than allowed, those of other series included.
+    #[error("the run decodes more than {limit} rows")]
     TooManyRows {
         /// The limit.
         limit: u64,

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use futures::future::join;
 
 use super::decode::{Budget, RowGroupInput, Rows, Wanted, decode_row_group};
 use super::error::{Error, Problem};
@@ -20,12 +20,6 @@ use super::prune::{
     PageLocation, bloom_may_hold_any, holds_only, may_hold_any, page_locations, pages_that_may_hold, selected_rows,
 };
 use crate::keys::Key;
-
-/// Decoding more bytes than this may take longer than a millisecond: other work goes on meanwhile.
-const LONG_DECODE_BYTES: u64 = 128 << 10;
-
-/// The same for more rows than this, however few bytes they take.
-const LONG_DECODE_ROWS: u64 = 128 << 10;
 
 /// Indexes and filters of more bytes than this, all row groups together, cost more than they save.
 const PRUNING_BYTES_LIMIT: u64 = 32 << 20;
@@ -41,13 +35,12 @@ struct Part {
     pages: Option<[Vec<PageLocation>; 3]>,
 }
 
-/// Reads the wanted series of an object that was opened. Long decodes wait for their turn, where there are turns.
+/// Reads the wanted series of an object that was opened.
 pub(super) async fn read_file(
     key: &Key,
     object: &OpenObject<'_>,
     wanted: Arc<Wanted>,
     budget: Arc<Budget>,
-    turns: Option<&Semaphore>,
 ) -> Result<Rows, Error> {
     let footer = Arc::new(open_footer(key, object).await?);
     let mut rows = Rows::none(wanted.codes.len());
@@ -61,28 +54,40 @@ pub(super) async fn read_file(
     } else {
         shared_parts(object, &footer, &wanted).await?
     };
-    for part in parts {
-        let (input, size_bytes) = fetch_part(key, object, &footer, part, &wanted, &budget).await?;
-        let (footer, wanted, budget) = (Arc::clone(&footer), Arc::clone(&wanted), Arc::clone(&budget));
-        let row_count = footer.row_groups[input.index].row_count;
-        let decoded = if size_bytes <= LONG_DECODE_BYTES && row_count <= LONG_DECODE_ROWS {
-            decode_row_group(&footer, input, &wanted, &budget)
-        } else {
-            // A semaphore that is never closed always gives its permit.
-            let _permit = match turns {
-                Some(turns) => turns.acquire().await.ok(),
-                None => None,
-            };
-            let decode = move || decode_row_group(&footer, input, &wanted, &budget);
-            tokio::task::spawn_blocking(decode).await.unwrap_or(Err(Problem::DecoderPanicked))
+    let fetch = |part| fetch_part(key, object, &footer, part, &wanted, &budget);
+    let mut parts = parts.into_iter();
+    let mut fetched = match parts.next() {
+        Some(part) => Some(fetch(part).await?),
+        None => None,
+    };
+    // While one row group is decoded, the next is on its way.
+    while let Some(input) = fetched {
+        let next = async {
+            match parts.next() {
+                Some(part) => fetch(part).await.map(Some),
+                None => Ok(None),
+            }
         };
-        let mut decoded = decoded.map_err(|problem| Error::unreadable(key, problem))?;
-        if decoded.builders.len() != rows.builders.len() {
-            decoded = Rows::none(rows.builders.len());
-        }
-        rows.append(decoded);
+        let (decoded, next) = join(decode(input, &footer, &wanted, &budget), next).await;
+        rows.append(decoded.map_err(|problem| Error::unreadable(key, problem))?);
+        fetched = next?;
     }
     Ok(rows)
+}
+
+/// Decodes at once, or beside other work where it may take long.
+async fn decode(
+    input: RowGroupInput,
+    footer: &Arc<Footer>,
+    wanted: &Arc<Wanted>,
+    budget: &Arc<Budget>,
+) -> Result<Rows, Problem> {
+    if !input.is_long() {
+        return decode_row_group(footer, input, wanted, budget);
+    }
+    let (footer, wanted, budget) = (Arc::clone(footer), Arc::clone(wanted), Arc::clone(budget));
+    let decoded = tokio::task::spawn_blocking(move || decode_row_group(&footer, input, &wanted, &budget)).await;
+    decoded.unwrap_or(Err(Problem::DecoderPanicked))
 }
 
 async fn open_footer(key: &Key, object: &OpenObject<'_>) -> Result<Footer, Error> {
@@ -191,7 +196,7 @@ async fn optional_ranges(object: &OpenObject<'_>, ranges: &[Option<Range<u64>>])
     Ok(ranges.iter().map(|range| range.as_ref().and_then(|_| fetched.next())).collect())
 }
 
-/// Fetches what is needed of a row group; also how many bytes that is.
+/// Fetches what is needed of a row group.
 async fn fetch_part(
     key: &Key,
     object: &OpenObject<'_>,
@@ -199,7 +204,7 @@ async fn fetch_part(
     part: Part,
     wanted: &Wanted,
     budget: &Budget,
-) -> Result<(RowGroupInput, u64), Error> {
+) -> Result<RowGroupInput, Error> {
     let row_group = &footer.row_groups[part.index];
     let nullable = footer.columns.series.as_ref().is_some_and(|column| column.nullable);
     let is_proven = matches!(&wanted.codes[..], [code] if holds_only(row_group, code.as_str(), nullable));
@@ -222,14 +227,14 @@ async fn fetch_part(
     let mut fetched = object.ranges(&ranges).await?.into_iter();
     let mut sources = layouts.into_iter().map(|layout| layout.source(&mut fetched));
     let empty = || Source::Whole(Bytes::new());
-    let input = RowGroupInput {
+    Ok(RowGroupInput {
         index: part.index,
+        size_bytes,
         selection: part.selection,
         time: sources.next().unwrap_or_else(empty),
         value: sources.next().unwrap_or_else(empty),
         series: sources.next(),
-    };
-    Ok((input, size_bytes))
+    })
 }
 
 /// How a chunk is fetched.

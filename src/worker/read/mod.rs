@@ -41,12 +41,8 @@ use crate::series::{Series, SeriesBuilder};
 use crate::storage::{ETag, ObjectStorage};
 use crate::worker::plan::{Content, PlannedObject, PlannedSeries, ReadPlan};
 
-/// Objects that take memory for a row group or for large pages, of which so many are read at a time.
+/// Objects too large to be fetched whole that are read at a time: each has two row groups in memory.
 const LARGE_OBJECTS_AT_A_TIME: usize = 2;
-
-/// Rows of other series that may be passed over for each observation that may be read. A file of a few bytes can truly
-/// hold thousands of millions of rows, and nothing but the processor's time stops them.
-const ROWS_FOR_EACH_OBSERVATION: u64 = 32;
 
 /// How much is read at a time, and how much at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,7 +148,6 @@ impl Run {
             page_bytes_limit: settings.page_bytes_limit,
             observation_limit: settings.observation_limit,
             observation_count: AtomicU64::new(0),
-            row_limit: settings.observation_limit.saturating_mul(ROWS_FOR_EACH_OBSERVATION),
             row_count: AtomicU64::new(0),
             is_abandoned: AtomicBool::new(false),
         };
@@ -183,11 +178,8 @@ async fn read_object(
     let wanted = Arc::new(wanted(plan, object)?);
     let opened = OpenObject::open(source, &object.key, object.size_bytes, settings.whole_object_bytes).await?;
     // A semaphore that is never closed always gives its permit.
-    let (_permit, turns) = match opened.is_whole() {
-        true => (None, Some(&run.large_objects)),
-        false => (run.large_objects.acquire().await.ok(), None),
-    };
-    let rows = file::read_file(&object.key, &opened, wanted, Arc::clone(&run.budget), turns).await?;
+    let _permit = if opened.is_whole() { None } else { run.large_objects.acquire().await.ok() };
+    let rows = file::read_file(&object.key, &opened, wanted, Arc::clone(&run.budget)).await?;
     Ok(ObjectRead { etag: opened.etag, rows })
 }
 
@@ -226,7 +218,8 @@ fn collect(object: &PlannedObject, read: ObjectRead, collected: &mut [Collected]
         collected.observations.append(observations);
         collected.object_count += 1;
         collected.has_own_object |= is_own;
-        collected.foreign_rows += if is_own { read.rows.foreign_rows } else { 0 };
+        let foreign_rows = if is_own { read.rows.foreign_rows } else { 0 };
+        collected.foreign_rows = collected.foreign_rows.saturating_add(foreign_rows);
         for text in [object.key.as_str(), &read.etag.0] {
             collected.objects_digest.update((text.len() as u64).to_be_bytes());
             collected.objects_digest.update(text.as_bytes());

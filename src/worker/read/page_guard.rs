@@ -46,6 +46,7 @@ pub(super) struct Pages {
     /// How many values may still come: the rows of the row group.
     values_left: u64,
     may_be_dictionary: bool,
+    has_dictionary: bool,
     /// The next page, when it was looked at already.
     next: Option<RawPage>,
     /// What was found wrong; the decoder's own error type cannot carry it.
@@ -75,6 +76,7 @@ impl Pages {
             source,
             values_left: row_count,
             may_be_dictionary: true,
+            has_dictionary: false,
             next: None,
             problem: std::sync::Arc::default(),
         })
@@ -112,6 +114,7 @@ impl Pages {
                 INDEX_PAGE => {}
                 DICTIONARY_PAGE => {
                     self.may_be_dictionary = false;
+                    self.has_dictionary = true;
                     return Ok(Some(page));
                 }
                 _ => {
@@ -218,8 +221,12 @@ impl Pages {
             let left = self.values_left;
             return self.refuse(format!("claims {value_count} values where the row group has {left} left"));
         }
-        if encoding(content.encoding).is_none() {
-            return self.refuse(format!("has the unknown encoding {}", content.encoding));
+        match encoding(content.encoding) {
+            None => return self.refuse(format!("has the unknown encoding {}", content.encoding)),
+            Some(Encoding::PLAIN_DICTIONARY | Encoding::RLE_DICTIONARY) if !self.has_dictionary => {
+                return self.refuse("needs a dictionary that is not there");
+            }
+            Some(_) => {}
         }
         if header.kind == DATA_PAGE {
             let levels_are_known = !self.nullable || matches!(content.definition_encoding, 3 | 4);

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::event::ErrorCode;
 use crate::keys::{DataFile, Key, VersionTs};
-use crate::manifest::{self, Claim, ManifestHead, Marker, OutputManifest, Outputs};
+use crate::manifest::{self, Claim, Failed, ManifestHead, Marker, OutputManifest, Outputs};
 use crate::request::Run;
 use crate::storage::{self, ByteRange, ETag, Object, ObjectStorage, PutCondition};
 use crate::worker::write::encode::Draft;
@@ -43,6 +43,14 @@ pub enum Error {
         found: String,
         /// The digest of this request.
         expected: String,
+    },
+    /// An earlier delivery of the same message has failed the run.
+    #[error("{error_message}")]
+    FailedBefore {
+        /// The code on the wire.
+        error_code: ErrorCode,
+        /// What was wrong then.
+        error_message: String,
     },
     /// An object of the run's own metadata is not what the worker writes there.
     #[error("{key} cannot be read: {reason}")]
@@ -89,6 +97,7 @@ impl Error {
         match self {
             Self::Storage(error) if error.is_transient() => Meaning::Retry(ErrorCode::OutputWriteError),
             Self::Storage(_) | Self::Unreadable { .. } => Meaning::Fail(ErrorCode::OutputWriteError),
+            Self::FailedBefore { error_code, .. } => Meaning::Fail(*error_code),
             Self::Contended { .. } => Meaning::Retry(ErrorCode::OutputWriteError),
             Self::Manifest(_) => Meaning::Fail(ErrorCode::ManifestValidationError),
             Self::OtherRequest { .. } => Meaning::Refuse,
@@ -215,11 +224,76 @@ pub async fn claim(
         claimed_at: rfc3339(now),
         request_digest: run.request_digest.clone(),
         sealed: None,
+        failed: None,
     };
     match put_if_absent(&key, to_json(&key, &claim)?, JSON, storage).await? {
         Some(etag) => Ok(Claimed { claim, etag }),
         None => stored_claim(run, storage).await,
     }
+}
+
+/// Takes up a claim that was failed: for another message, a redrive, it is opened again. For the message that failed it
+/// stays as it is, and so does any claim that was not failed.
+///
+/// # Errors
+/// When this message has failed the run, or the store fails.
+pub async fn take_up(
+    run: &Run,
+    message_id: &str,
+    claimed: Claimed,
+    storage: &dyn ObjectStorage,
+) -> Result<Claimed, Error> {
+    let mut claimed = claimed;
+    for _ in 0..MOST_CONDITIONAL_ATTEMPTS {
+        let Some(failed) = &claimed.claim.failed else { return Ok(claimed) };
+        if failed.message_id == message_id {
+            let Failed { error_code, error_message, .. } = failed.clone();
+            return Err(Error::FailedBefore { error_code, error_message });
+        }
+        claimed = update_claim(run, &claimed, Claim { failed: None, ..claimed.claim.clone() }, storage).await?;
+    }
+    Err(Error::Contended { key: run.keys.claim(&run.run_id).to_string() })
+}
+
+/// What became of the wish to fail a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failing {
+    /// The failure may be published.
+    Allowed,
+    /// Another attempt has done the run: its SUCCESS is to be published.
+    Done,
+    /// The claim is another request's, whose run this failure is not about.
+    OtherRequest,
+}
+
+/// Records in the claim that the run failed, before its FAILURE is published: an attempt that is still at work cannot
+/// seal the run after that. A run that is sealed already fails only where its marker is missing.
+///
+/// # Errors
+/// When the store fails.
+pub async fn fail(run: &Run, failed: &Failed, storage: &dyn ObjectStorage) -> Result<Failing, Error> {
+    let key = run.keys.claim(&run.run_id);
+    for _ in 0..MOST_CONDITIONAL_ATTEMPTS {
+        let Some(object) = get_if_present(storage, &key).await? else {
+            return Ok(Failing::Allowed);
+        };
+        let claim: Claim = parse(&key, &object)?;
+        if claim.request_digest != run.request_digest {
+            return Ok(Failing::OtherRequest);
+        }
+        if claim.sealed.is_some() {
+            let is_done = finished(run, storage).await?.is_some();
+            return Ok(if is_done { Failing::Done } else { Failing::Allowed });
+        }
+        let is_recorded = claim.failed.as_ref().is_some_and(|other| other.message_id == failed.message_id);
+        if is_recorded {
+            return Ok(Failing::Allowed);
+        }
+        let claimed = Claimed { claim, etag: object.etag };
+        let claim = Claim { failed: Some(failed.clone()), ..claimed.claim.clone() };
+        update_claim(run, &claimed, claim, storage).await?;
+    }
+    Err(Error::Contended { key: key.to_string() })
 }
 
 /// This second; or the one after `current`, where a run of the same metric has just taken this one.

@@ -1,0 +1,98 @@
+//! `metrics dataset`: a file of reference rates in, a dataset in a folder out.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+
+use super::progress::Progress;
+use super::table::grouped;
+use crate::dataset::csv::{self, Rates};
+use crate::dataset::{Dataset, Manifest};
+use crate::ids::DatasetId;
+use crate::keys::{Key, Prefix};
+use crate::storage::ObjectStorage;
+use crate::storage::folder::FolderStorage;
+
+/// What can be done with datasets.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build a dataset from a CSV file of reference rates
+    Build(Build),
+}
+
+/// The arguments of `metrics dataset build`.
+#[derive(Debug, Args)]
+pub struct Build {
+    /// The file: a column Date, then one for each currency; N/A where there is no rate
+    #[arg(long, value_name = "FILE")]
+    csv: PathBuf,
+    /// The folder that stands for the bucket; created where it is missing
+    #[arg(long, value_name = "FOLDER")]
+    into: PathBuf,
+    /// The dataset's id
+    #[arg(long, value_name = "ID", default_value = "ecb_fx")]
+    dataset_id: String,
+    /// The folder of datasets within the bucket
+    #[arg(long, value_name = "PREFIX", default_value = "datasets/")]
+    datasets: String,
+    /// When the version came to be, RFC 3339; by default the newest day of the file at 16:00 UTC
+    #[arg(long, value_name = "TIME")]
+    created_at: Option<Timestamp>,
+}
+
+/// Runs one of the commands.
+///
+/// # Errors
+/// When the file is not understood, or the dataset cannot be written.
+pub async fn run(command: &Command, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
+    let Command::Build(build) = command;
+    let rates = read_rates(&build.csv)?;
+    let dataset_id = DatasetId::parse(&build.dataset_id)?;
+    let datasets = Prefix::parse(&build.datasets).with_context(|| format!("--datasets {:?}", build.datasets))?;
+    let dataset = Dataset::plan(&rates, &datasets, &dataset_id, build.created_at)?;
+    let storage = FolderStorage::new(&build.into).with_context(|| build.into.display().to_string())?;
+    write(&dataset, &storage).await?;
+    describe(&build.into, dataset.manifest_key(), dataset.manifest(), out)?;
+    Ok(())
+}
+
+/// Reads a file of reference rates.
+pub(super) fn read_rates(path: &Path) -> anyhow::Result<Rates> {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    csv::parse(file).with_context(|| path.display().to_string())
+}
+
+/// Writes a dataset and shows how far it has come.
+pub(super) async fn write(dataset: &Dataset<'_>, storage: &dyn ObjectStorage) -> anyhow::Result<()> {
+    let mut progress = Progress::stderr("dataset", "objects", dataset.object_count());
+    progress.doing(&dataset.manifest().version_id);
+    dataset.write(storage, || progress.step()).await?;
+    progress.finish();
+    Ok(())
+}
+
+/// Says what was written, and where.
+pub(super) fn describe(
+    bucket: &Path,
+    manifest_key: &Key,
+    manifest: &Manifest,
+    out: &mut (dyn Write + Send),
+) -> std::io::Result<()> {
+    let (series, files) = (manifest.series_count, grouped(manifest.parquet_files.len()));
+    let (observations, dates) = (grouped(manifest.data_points_count), &manifest.date_range);
+    let (first, last) = (day(&dates.min_obs_time), day(&dates.max_obs_time));
+    writeln!(
+        out,
+        "dataset {}: {series} series, {observations} observations from {first} to {last}",
+        manifest.dataset_id
+    )?;
+    writeln!(out, "{files} Parquet files and {}", bucket.join(manifest_key.as_str()).display())
+}
+
+fn day(time: &str) -> &str {
+    time.split_once('T').map_or(time, |(day, _)| day)
+}

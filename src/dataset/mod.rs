@@ -1,0 +1,373 @@
+//! A dataset from a file of reference rates: CSV in; one small Parquet object for each month of each series, and a
+//! version manifest, out. It gives the demo and the benchmarks real input, in the very layout that the worker reads.
+//!
+//! Nothing depends on the clock or the machine: the same file gives the same bytes under the same keys.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use parquet::errors::ParquetError;
+
+use crate::ids::{self, DatasetId, SeriesCode};
+use crate::keys::{self, DataFile, Key, Prefix};
+use crate::storage::{self, ETag, ObjectStorage, PutCondition};
+
+pub mod csv;
+mod manifest;
+mod month;
+
+pub use manifest::{DateRange, Manifest};
+
+use csv::{CurrencyRates, Rates};
+use month::Constants;
+
+/// The bank publishes the rates of a day at 16:00 Central European Time; a version is dated after that hour in UTC.
+const PUBLISHED_AT_HOUR: i8 = 16;
+
+/// The rates are of working days.
+const FREQUENCY: &str = "D";
+
+/// Why a dataset cannot be built or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A code cannot be part of a key.
+    #[error(transparent)]
+    Id(#[from] ids::Error),
+    /// A path is no key.
+    #[error(transparent)]
+    Key(#[from] keys::Error),
+    /// A month could not be encoded.
+    #[error("{key} cannot be encoded")]
+    Encode {
+        /// The object.
+        key: Key,
+        /// What the encoder said.
+        source: ParquetError,
+    },
+    /// The manifest could not be encoded.
+    #[error("the manifest cannot be encoded")]
+    Manifest(#[from] serde_json::Error),
+    /// The store did not take an object.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+/// A dataset ready to be encoded and written.
+#[derive(Debug)]
+pub struct Dataset<'a> {
+    root: Prefix,
+    manifest_key: Key,
+    manifest: Manifest,
+    series: Vec<DatasetSeries<'a>>,
+    months: Vec<Month>,
+}
+
+/// One series of the dataset.
+#[derive(Debug)]
+struct DatasetSeries<'a> {
+    code: SeriesCode,
+    unit: String,
+    observations: &'a [(Date, f64)],
+}
+
+/// One month of one series: which observations, and where they go.
+#[derive(Debug)]
+struct Month {
+    series: usize,
+    rows: Range<usize>,
+    key: Key,
+    file: String,
+}
+
+/// The series code of a currency's reference rate.
+///
+/// # Errors
+/// When the currency cannot be part of a series code.
+pub fn series_code(currency: &str) -> Result<SeriesCode, ids::Error> {
+    SeriesCode::parse(&format!("ECB_EUR_{currency}_D"))
+}
+
+/// The version of a dataset that came to be then: `v20251111_014138_730866`.
+#[must_use]
+pub fn version_id(created_at: Timestamp) -> String {
+    TimeZone::UTC.to_datetime(created_at).strftime("v%Y%m%d_%H%M%S_%6f").to_string()
+}
+
+impl<'a> Dataset<'a> {
+    /// Cuts the rates into months and names every object. Without `created_at` the version is dated by the newest
+    /// day of the rates.
+    ///
+    /// # Errors
+    /// When a currency or path does not make a key.
+    pub fn plan(
+        rates: &'a Rates,
+        datasets: &Prefix,
+        dataset_id: &DatasetId,
+        created_at: Option<Timestamp>,
+    ) -> Result<Self, Error> {
+        let (first, last) = date_range(rates);
+        let created_at = created_at.unwrap_or_else(|| utc(last, PUBLISHED_AT_HOUR));
+        let version_id = version_id(created_at);
+        let manifest_key = keys::dataset_manifest(datasets, dataset_id, &version_id)?;
+        let projections = keys::projections(&manifest_key, dataset_id, None)?;
+
+        let series = rates.currencies().iter().map(dataset_series).collect::<Result<Vec<_>, _>>()?;
+        let mut months = Vec::new();
+        for (index, one) in series.iter().enumerate() {
+            months.extend(cut(index, one, &projections)?);
+        }
+        let manifest = Manifest {
+            version_id,
+            dataset_id: dataset_id.to_string(),
+            created_at: created_at.to_string(),
+            collection_date: last.to_string(),
+            data_points_count: series.iter().map(|one| one.observations.len()).sum(),
+            series_count: series.len(),
+            series_codes: series.iter().map(|one| one.code.to_string()).collect(),
+            date_range: DateRange { min_obs_time: utc(first, 0).to_string(), max_obs_time: utc(last, 0).to_string() },
+            parquet_files: months.iter().map(|month| month.file.clone()).collect(),
+            partitions: months.iter().map(|month| folder_of(&month.file).to_owned()).collect(),
+            partition_strategy: manifest::PARTITION_STRATEGY,
+        };
+        Ok(Self { root: datasets.folder(dataset_id.as_str())?, manifest_key, manifest, series, months })
+    }
+
+    /// The key of the version's manifest.
+    #[must_use]
+    pub fn manifest_key(&self) -> &Key {
+        &self.manifest_key
+    }
+
+    /// The version's manifest.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// How many objects there are, the manifest included.
+    #[must_use]
+    pub fn object_count(&self) -> usize {
+        self.months.len() + 1
+    }
+
+    /// The objects, encoded one by one as they are asked for; the manifest comes last, so that whoever finds it
+    /// finds what it lists.
+    pub fn objects(&self) -> impl Iterator<Item = Result<(Key, Bytes), Error>> + '_ {
+        let data = self.months.iter().map(|month| Ok((month.key.clone(), self.encode(month)?)));
+        let manifest = std::iter::once_with(|| {
+            let mut text = serde_json::to_vec_pretty(&self.manifest)?;
+            text.push(b'\n');
+            Ok((self.manifest_key.clone(), text.into()))
+        });
+        data.chain(manifest)
+    }
+
+    /// Writes all objects but those that are there already with the same tag; calls `done` after each.
+    ///
+    /// # Errors
+    /// When an object cannot be encoded, or the store does not take it.
+    pub async fn write(&self, storage: &dyn ObjectStorage, mut done: impl FnMut() + Send) -> Result<(), Error> {
+        let stored = storage.list(&self.root).await?.into_iter().map(|object| (object.key, object.etag));
+        let stored: BTreeMap<Key, ETag> = stored.collect();
+        for object in self.objects() {
+            let (key, body) = object?;
+            // Where tags are made in another way none is equal, and everything is written.
+            if stored.get(&key) != Some(&ETag::of(&body)) {
+                let is_manifest = key == self.manifest_key;
+                let content_type = if is_manifest { "application/json" } else { DataFile::Parquet.content_type() };
+                storage.put(&key, body, content_type, PutCondition::Always).await?;
+            }
+            done();
+        }
+        Ok(())
+    }
+
+    fn encode(&self, month: &Month) -> Result<Bytes, Error> {
+        let series = &self.series[month.series];
+        let constants = Constants { series_code: series.code.as_str(), unit: &series.unit, frequency: FREQUENCY };
+        month::encode(&constants, &series.observations[month.rows.clone()])
+            .map_err(|source| Error::Encode { key: month.key.clone(), source })
+    }
+}
+
+fn dataset_series(rates: &CurrencyRates) -> Result<DatasetSeries<'_>, Error> {
+    Ok(DatasetSeries {
+        code: series_code(&rates.currency)?,
+        unit: format!("{} per EUR", rates.currency),
+        observations: &rates.observations,
+    })
+}
+
+fn cut(index: usize, series: &DatasetSeries<'_>, projections: &Prefix) -> Result<Vec<Month>, Error> {
+    let mut months = Vec::new();
+    let mut start = 0;
+    for rows in series.observations.chunk_by(|(a, _), (b, _)| (a.year(), a.month()) == (b.year(), b.month())) {
+        let date = rows[0].0;
+        let file = keys::month_file(&series.code, date.year(), date.month());
+        let key = projections.join(&file)?;
+        months.push(Month { series: index, rows: start..start + rows.len(), key, file });
+        start += rows.len();
+    }
+    Ok(months)
+}
+
+/// The first and the last day of any currency.
+fn date_range(rates: &Rates) -> (Date, Date) {
+    let days = || rates.currencies().iter().flat_map(|one| &one.observations).map(|&(date, _)| date);
+    (days().min().unwrap_or(Date::ZERO), days().max().unwrap_or(Date::ZERO))
+}
+
+fn folder_of(file: &str) -> &str {
+    file.rsplit_once('/').map_or("", |(folder, _)| folder)
+}
+
+fn utc(date: Date, hour: i8) -> Timestamp {
+    TimeZone::UTC.to_timestamp(date.at(hour, 0, 0, 0)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use arrow::array::AsArray;
+    use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+    use crate::storage::memory::{MemoryStorage, Operation};
+
+    const SAMPLE: &[u8] = include_bytes!("../../sample-data/eurofxref-hist.csv");
+
+    fn sample() -> Rates {
+        csv::parse(SAMPLE).unwrap()
+    }
+
+    fn plan(rates: &Rates) -> Dataset<'_> {
+        Dataset::plan(rates, &Prefix::parse("datasets").unwrap(), &DatasetId::parse("ecb_fx").unwrap(), None).unwrap()
+    }
+
+    fn small() -> Rates {
+        csv::parse("Date,USD,ISK\n2024-02-01,1.5,N/A\n2024-01-31,1.25,N/A\n2024-01-02,1.125,140\n".as_bytes()).unwrap()
+    }
+
+    fn objects(rates: &Rates) -> Vec<(String, Bytes)> {
+        let dataset = plan(rates);
+        let objects = dataset.objects().map(|object| object.map(|(key, body)| (key.to_string(), body)));
+        objects.collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn the_layout_is_one_object_for_each_month_of_each_series_and_then_the_manifest() {
+        let keys: Vec<String> = objects(&small()).into_iter().map(|(key, _)| key).collect();
+        assert_eq!(
+            keys,
+            [
+                "datasets/ecb_fx/projections/ECB_EUR_USD_D/year=2024/month=01/data.parquet",
+                "datasets/ecb_fx/projections/ECB_EUR_USD_D/year=2024/month=02/data.parquet",
+                "datasets/ecb_fx/projections/ECB_EUR_ISK_D/year=2024/month=01/data.parquet",
+                "datasets/ecb_fx/versions/v20240201_160000_000000/manifest.json",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_manifest_says_what_the_version_holds() {
+        let objects = objects(&small());
+        let (_, manifest) = objects.last().unwrap();
+        insta::assert_snapshot!(std::str::from_utf8(manifest).unwrap());
+    }
+
+    #[test]
+    fn a_given_time_names_the_version() {
+        let rates = small();
+        let created_at = "2025-11-11T01:41:38.730866Z".parse().unwrap();
+        let dataset_id = DatasetId::parse("ecb_fx").unwrap();
+        let dataset =
+            Dataset::plan(&rates, &Prefix::parse("datasets").unwrap(), &dataset_id, Some(created_at)).unwrap();
+        assert_eq!(dataset.manifest().version_id, "v20251111_014138_730866");
+        assert_eq!(dataset.manifest_key().as_str(), "datasets/ecb_fx/versions/v20251111_014138_730866/manifest.json");
+    }
+
+    #[test]
+    fn a_month_reads_back_as_it_was() {
+        let objects = objects(&small());
+        let reader = ParquetRecordBatchReaderBuilder::try_new(objects[0].1.clone()).unwrap();
+        assert_eq!(reader.metadata().file_metadata().created_by(), Some("metrics-engine dataset builder"));
+        let batches: Vec<_> = reader.build().unwrap().collect::<Result<_, _>>().unwrap();
+        let [batch] = batches.as_slice() else { panic!("{} batches", batches.len()) };
+        let times = batch.column_by_name("obs_time").unwrap().as_primitive::<TimestampMicrosecondType>();
+        assert_eq!(times.values(), &[1_704_153_600_000_000, 1_706_659_200_000_000]);
+        assert_eq!(batch.column_by_name("value").unwrap().as_primitive::<Float64Type>().values(), &[1.125, 1.25]);
+        for (name, expected) in [("internal_series_code", "ECB_EUR_USD_D"), ("unit", "USD per EUR"), ("frequency", "D")]
+        {
+            assert!(batch.column_by_name(name).unwrap().as_string::<i32>().iter().all(|text| text == Some(expected)));
+        }
+    }
+
+    #[test]
+    fn the_sample_gives_the_same_bytes_every_time() {
+        let rates = sample();
+        let first = objects(&rates);
+        assert_eq!(first, objects(&sample()));
+
+        let sizes: Vec<usize> = first.iter().rev().skip(1).map(|(_, body)| body.len()).collect();
+        let mut digest = Sha256::new();
+        for (key, body) in &first {
+            digest.update(key);
+            digest.update(body);
+        }
+        let mut summary: BTreeMap<&str, String> = BTreeMap::new();
+        summary.insert("sha256", hex::encode(digest.finalize()));
+        summary.insert("objects", first.len().to_string());
+        summary.insert("smallest_bytes", sizes.iter().min().unwrap().to_string());
+        summary.insert("largest_bytes", sizes.iter().max().unwrap().to_string());
+        summary.insert("data_bytes", sizes.iter().sum::<usize>().to_string());
+        summary.insert("manifest_bytes", first.last().unwrap().1.len().to_string());
+        insta::assert_json_snapshot!(summary);
+    }
+
+    #[test]
+    fn every_file_of_the_samples_manifest_exists_and_no_other() {
+        let rates = sample();
+        let dataset = plan(&rates);
+        let keys: Vec<String> = dataset.objects().map(|object| object.unwrap().0.to_string()).collect();
+        let manifest = dataset.manifest();
+        let projections = "datasets/ecb_fx/projections/";
+        let listed: Vec<String> = manifest.parquet_files.iter().map(|file| format!("{projections}{file}")).collect();
+        assert_eq!(keys[..keys.len() - 1], listed);
+        assert_eq!(keys.len(), dataset.object_count());
+        assert_eq!(manifest.version_id, "v20261030_160000_000000");
+        assert_eq!(manifest.series_codes.len(), manifest.series_count);
+        assert_eq!(manifest.date_range.min_obs_time, "1999-01-04T00:00:00Z");
+        let gap = |file: &&String| file.starts_with("ECB_EUR_ISK_D/year=201");
+        let years: Vec<&str> = manifest.parquet_files.iter().filter(gap).map(|file| &file[14..23]).collect();
+        assert_eq!((years.first(), years.last()), (Some(&"year=2018"), Some(&"year=2019")));
+    }
+
+    #[tokio::test]
+    async fn what_is_there_already_is_not_written_again() {
+        let rates = small();
+        let dataset = plan(&rates);
+        let storage = MemoryStorage::new();
+        let mut done_count = 0;
+        dataset.write(&storage, || done_count += 1).await.unwrap();
+        assert_eq!(done_count, dataset.object_count());
+        for object in dataset.objects() {
+            let (key, body) = object.unwrap();
+            assert_eq!(storage.peek(&key), Some(body), "{key}");
+        }
+
+        let put_count = || storage.trace().iter().filter(|step| step.call.operation == Operation::Put).count();
+        let changed = dataset.objects().next().unwrap().unwrap().0;
+        storage.insert(&changed, "other bytes");
+        let before = put_count();
+        dataset.write(&storage, || ()).await.unwrap();
+        assert_eq!(put_count() - before, 1);
+        assert_ne!(storage.peek(&changed), Some("other bytes".into()));
+    }
+}
