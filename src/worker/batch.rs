@@ -24,7 +24,7 @@ use crate::worker::deadline::Deadline;
 use crate::worker::heartbeat::Progress;
 use crate::worker::publish::Attempt;
 use crate::worker::queue::ReceivedRecord;
-use crate::worker::write::{self, Failing};
+use crate::worker::write::claim::{self, Failing};
 use crate::worker::{Disposition, Ended, Error, NO_SEQUENCE, Ports, execute};
 
 /// The first retry comes after some seconds: most faults that pass at all have passed by then.
@@ -259,7 +259,7 @@ async fn publish_success(
 /// Records the failure in the run's claim. Nothing where the store cannot say: often that is why the run failed, and the
 /// failure has to be published all the same.
 async fn record_failure(run: &Run, failed: &Failed, ports: &Ports, deadline: Deadline) -> Option<Failing> {
-    let recorded = AssertUnwindSafe(write::fail(run, failed, &*ports.storage)).catch_unwind();
+    let recorded = AssertUnwindSafe(claim::fail(run, failed, &*ports.storage)).catch_unwind();
     match deadline.finish_by_half(recorded).await? {
         Ok(Ok(failing)) => Some(failing),
         Ok(Err(error)) => {

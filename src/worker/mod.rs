@@ -30,6 +30,7 @@ use crate::worker::publish::{Attempt, Publisher};
 use crate::worker::queue::Queue;
 use crate::worker::resolve::Resolved;
 use crate::worker::write::encode::Draft;
+use crate::worker::write::{claim, marker};
 
 /// The time, from outside.
 pub type Clock = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
@@ -159,7 +160,7 @@ pub async fn execute(
 ) -> Result<Ended, Error> {
     let run = &request.run;
     let storage = &*ports.storage;
-    let (finished, current) = try_join(write::finished(run, storage), write::current(run, storage)).await?;
+    let (finished, current) = try_join(marker::find(run, storage), write::current(run, storage)).await?;
     if let Some(marker) = finished {
         progress.advance(share::MARKED);
         ports.publisher.publish(&success(run, &marker, config), attempt, NO_SEQUENCE).await?;
@@ -168,7 +169,7 @@ pub async fn execute(
     let work = match &request.work {
         Ok(work) => work,
         Err(invalid) => {
-            write::check_unclaimed(run, storage).await?;
+            claim::check_absent(run, storage).await?;
             return Err(invalid.clone().into());
         }
     };
@@ -190,8 +191,8 @@ async fn commit(
     config: &Config,
 ) -> Result<Marker, Error> {
     let storage = &*ports.storage;
-    let mut claimed = write::claim(run, &current, (ports.clock)(), storage).await?;
-    claimed = write::take_up(run, &attempt.message_id, claimed, storage).await?;
+    let mut claimed = claim::obtain(run, &current, (ports.clock)(), storage).await?;
+    claimed = claim::take_up(run, &attempt.message_id, claimed, storage).await?;
     ports.publisher.publish(&started(run, ports), attempt, NO_SEQUENCE).await?;
     telemetry::run_started();
     let mut computed = None;
@@ -202,19 +203,19 @@ async fn commit(
             }
             if let Some((draft, lineage)) = &computed {
                 claimed = write::data(run, &claimed, draft, lineage.clone(), (ports.clock)(), storage).await?;
-                claimed = write::take_up(run, &attempt.message_id, claimed, storage).await?;
+                claimed = claim::take_up(run, &attempt.message_id, claimed, storage).await?;
             }
             continue;
         };
         progress.advance(share::WRITTEN);
         if write::manifest(run, &sealed, storage).await? == write::Committed::Taken {
-            claimed = write::move_claim(run, &claimed, (ports.clock)(), storage).await?;
-            claimed = write::take_up(run, &attempt.message_id, claimed, storage).await?;
+            claimed = claim::move_on(run, &claimed, (ports.clock)(), storage).await?;
+            claimed = claim::take_up(run, &attempt.message_id, claimed, storage).await?;
             continue;
         }
         write::validate(run, &sealed, storage).await?;
         write::advance_current(run, &sealed, current, storage).await?;
-        let marker = write::marker(run, &sealed, (ports.clock)(), storage).await?;
+        let marker = marker::write(run, &sealed, (ports.clock)(), storage).await?;
         progress.advance(share::MARKED);
         return Ok(marker);
     }
