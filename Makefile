@@ -23,7 +23,7 @@ EVENT ?= events/01-cross-rate.json
 SAMPLE_DATA := sample-data/eurofxref-hist.csv
 SAMPLE_BUCKET := target/invoke/bucket
 
-.PHONY: help venv fmt lint test coverage demo invoke build deploy deploy-cargo validate
+.PHONY: help venv fmt lint test coverage soak demo invoke build deploy deploy-cargo validate
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -58,11 +58,14 @@ $(COVERAGE_STAMP): tools/requirements-coverage.txt
 	$(COVERAGE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
+soak: venv ## Run for hours what the tests run for seconds
+	KILLS=500 cargo test --test kill -- --nocapture
+
 demo: ## Run the demo on the sample data
 	cargo run --bin metrics -- demo
 
-invoke: venv $(SAMPLE_BUCKET)/datasets ## Send EVENT=events/….json to the worker against a local S3, SNS and SQS
-	@$(VENV)/bin/python tools/invoke.py $(EVENT) $(SAMPLE_BUCKET)
+invoke: venv $(SAMPLE_BUCKET)/datasets ## Send EVENT=events/….json, or several, to the worker against a local S3, SNS and SQS
+	@$(VENV)/bin/python tools/invoke.py $(SAMPLE_BUCKET) $(EVENT)
 
 $(SAMPLE_BUCKET)/datasets: $(SAMPLE_DATA)
 	cargo run --bin metrics -- dataset build --csv $< --into $(SAMPLE_BUCKET)

@@ -158,7 +158,6 @@ async fn handle_record(record: &ReceivedRecord, ports: &Ports, config: &Config, 
     let run = &request.run;
     let span = tracing::info_span!("run", run_id = %run.run_id, metric_code = %run.metric_code);
     async {
-        telemetry::run_started();
         match attempt(&request, record, ports, config, deadline).await {
             Ok(ended) => {
                 let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -193,6 +193,7 @@ async fn commit(
     let mut claimed = write::claim(run, &current, (ports.clock)(), storage).await?;
     claimed = write::take_up(run, &attempt.message_id, claimed, storage).await?;
     ports.publisher.publish(&started(run, ports), attempt, NO_SEQUENCE).await?;
+    telemetry::run_started();
     let mut computed = None;
     for _ in 0..MOST_VERSIONS {
         let Some(sealed) = claimed.claim.sealed.clone() else {
