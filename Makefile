@@ -60,6 +60,8 @@ $(COVERAGE_STAMP): tools/requirements-coverage.txt
 
 soak: venv ## Run for hours what the tests run for seconds
 	KILLS=500 cargo test --test kill -- --nocapture
+	SOAK_SEEDS=100000 cargo test --test faults -- --exact seeds --nocapture
+	SOAK_BATCHES=1000000 cargo test --test batch_laws -- --nocapture
 
 demo: ## Run the demo on the sample data
 	cargo run --bin metrics -- demo

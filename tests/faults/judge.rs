@@ -51,7 +51,7 @@ fn version(storage: &MemoryStorage, keys: &OutputKeys, version_ts: VersionTs) ->
 /// A write that has just taken effect.
 pub(crate) fn put(shared: &Shared, key: &Key) {
     if let Err(what) = judge_put(&shared.storage, key) {
-        shared.wrong(what);
+        shared.wrong(&what);
     }
 }
 
@@ -116,7 +116,7 @@ fn claim(storage: &MemoryStorage, keys: &OutputKeys, key: &Key) -> Result<(), St
 /// An event that is about to reach the topic. A worker is blind where the store does not tell it how the run stands.
 pub(crate) fn publication(shared: &Shared, event: &Event, attempt: &Attempt, is_blind: bool) {
     if let Err(what) = judge_publication(shared, event, attempt, is_blind) {
-        shared.wrong(what);
+        shared.wrong(&what);
     }
 }
 

@@ -91,7 +91,7 @@ impl Lab {
         };
         let took_ms = self.shared.elapsed_ms() - start;
         if returned.is_some() && u128::from(took_ms) + 250 > limit.as_millis().max(250) {
-            self.shared.wrong(format!("an answer after {took_ms} ms, the limit is {limit:?}"));
+            self.shared.wrong(&format!("an answer after {took_ms} ms, the limit is {limit:?}"));
         }
         life.close(&returned.as_ref().map_or_else(|| "died".to_owned(), |ids| format!("returns {ids:?}")));
         let lived = Lived { life, returned };
@@ -116,11 +116,11 @@ impl Lab {
             });
             let is_dead = self.is_dead_letter(&record.message_id);
             if !is_completed && !is_dead {
-                self.shared.wrong(format!("{} was acknowledged and is not finished", record.message_id));
+                self.shared.wrong(&format!("{} was acknowledged and is not finished", record.message_id));
             }
         }
         if !returned.is_empty() && !lived.life.was_troubled() && limit >= LIMIT {
-            self.shared.wrong(format!("{returned:?} went back without a reason"));
+            self.shared.wrong(&format!("{returned:?} went back without a reason"));
         }
     }
 

@@ -49,7 +49,7 @@ pub(crate) async fn check(setting: Setting, plan: Plan) -> Result<Vec<Point>, St
         (1..=records.len()).map(|number| (format!("r{number}"), "m".to_owned())).collect();
     let first = lab.live(&records, 0, LIMIT, script(&plan));
     let first = if setting.second_worker {
-        let second: Vec<Record> = records.iter().map(|one| received_again(one)).collect();
+        let second: Vec<Record> = records.iter().map(received_again).collect();
         let second = async {
             // The visibility timeout is over while the first worker is in the middle of its work.
             lab.shared.wait(11_000).await;

@@ -1,7 +1,10 @@
 //! A schedule made up from a seed: deliveries with random troubles, clocks and limits, second and third workers on the
-//! same records, duplicates, redrives and changed inputs, over several runs, metrics and groups; then a calm end.
+//! same records, duplicates, redrives, cleaned claims and changed inputs, over several runs, metrics and groups; then a
+//! calm end.
 
 use std::time::Duration;
+
+use metrics_engine::keys::Key;
 
 use crate::lab::{GENERATIONS, LAST_RECEIVE, LIMIT, Lab, Lived};
 use crate::wire::{self, Point, TROUBLES, Trouble};
@@ -129,7 +132,18 @@ impl Schedule {
                 self.counts.duplicates += 1;
                 self.send(run);
             }
+            3 => self.clean_up(),
             _ => self.deliver().await,
+        }
+    }
+
+    /// The claims of runs that are done may be cleaned away.
+    fn clean_up(&self) {
+        for (run_id, metric) in &self.runs {
+            let key = |ending| Key::parse(&format!("metrics/{metric}/runs/{run_id}.{ending}")).unwrap();
+            if self.lab.shared.storage.peek(&key("ok")).is_some() {
+                self.lab.shared.storage.remove(&key("claim"));
+            }
         }
     }
 

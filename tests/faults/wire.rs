@@ -119,12 +119,12 @@ impl Shared {
         tokio::time::sleep_until(self.start + Duration::from_millis(at)).await;
     }
 
-    pub(crate) fn note(&self, line: String) {
+    pub(crate) fn note(&self, line: &str) {
         let line = format!("{} {line}", self.elapsed_ms());
         self.trace.lock().unwrap().push(line);
     }
 
-    pub(crate) fn wrong(&self, what: String) {
+    pub(crate) fn wrong(&self, what: &str) {
         let what = format!("{} ms: {what}", self.elapsed_ms());
         self.wrongs.lock().unwrap().push(what);
     }
@@ -183,7 +183,7 @@ impl Life {
     /// From here on nothing may happen any more.
     pub(crate) fn close(&self, answer: &str) {
         self.state.lock().unwrap().answered = true;
-        self.shared.note(format!("{} {answer}", self.name));
+        self.shared.note(&format!("{} {answer}", self.name));
     }
 
     /// Whether a look at the run's claim or marker brought no answer: then the worker cannot know how the run stands.
@@ -198,7 +198,7 @@ impl Life {
     fn number(&self, operation: &'static str, target: String) -> Point {
         let mut state = self.state.lock().unwrap();
         if state.answered {
-            self.shared.wrong(format!("{} asks for {operation} {target} after its answer", self.name));
+            self.shared.wrong(&format!("{} asks for {operation} {target} after its answer", self.name));
         }
         let point = Point { number: state.points.len(), operation, target };
         state.points.push(point.clone());
@@ -224,9 +224,9 @@ impl Life {
         }
         self.shared.wait(self.shared.latency_ms).await;
         let Point { number, target, .. } = point;
-        self.shared.note(format!("{} {number} {operation} {target} {trouble:?}", self.name));
+        self.shared.note(&format!("{} {number} {operation} {target} {trouble:?}", self.name));
         if self.state.lock().unwrap().answered {
-            self.shared.wrong(format!("{operation} {target} of {} took effect after its answer", self.name));
+            self.shared.wrong(&format!("{operation} {target} of {} took effect after its answer", self.name));
         }
         match trouble {
             Trouble::CrashBefore => self.die().await,
