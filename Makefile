@@ -14,6 +14,9 @@ export SAM_CLI_TELEMETRY := 0
 # sam and cfn-lint want a region even where they call nobody.
 export AWS_DEFAULT_REGION ?= us-east-1
 
+FUZZ_TARGETS ?= event expression manifests keys parquet
+FUZZ_SECONDS ?= 60
+
 # x86_64 or arm64; the latter needs `rustup target add aarch64-unknown-linux-gnu`.
 ARCH ?= x86_64
 LAMBDA_TARGET := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-gnu
@@ -23,7 +26,7 @@ EVENT ?= events/01-cross-rate.json
 SAMPLE_DATA := sample-data/eurofxref-hist.csv
 SAMPLE_BUCKET := target/invoke/bucket
 
-.PHONY: help venv fmt lint test coverage soak demo invoke build deploy deploy-cargo validate
+.PHONY: help venv fmt lint test coverage fuzz soak demo invoke build deploy deploy-cargo validate
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -57,6 +60,16 @@ $(COVERAGE_STAMP): tools/requirements-coverage.txt
 	@test -x $(COVERAGE_VENV)/bin/python || $(PYTHON) -m venv $(COVERAGE_VENV)
 	$(COVERAGE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
+
+fuzz: ## Fuzz each target for FUZZ_SECONDS (needs a nightly toolchain; installs cargo-fuzz)
+	@rustup run nightly rustc --version > /dev/null 2>&1 || { echo "fuzzing needs a nightly compiler: rustup toolchain install nightly"; exit 1; }
+	@cargo fuzz --version > /dev/null 2>&1 || cargo +nightly install cargo-fuzz --locked
+	FUZZ_SEEDS=$(CURDIR)/fuzz/seeds/parquet cargo test --quiet --test hostile -- --ignored --exact parquet_files::seeds_of_the_fuzz_target
+	@for target in $(FUZZ_TARGETS); do \
+		mkdir -p fuzz/corpus/$$target; echo "== $$target, $(FUZZ_SECONDS) s"; \
+		cargo +nightly fuzz run --sanitizer none --target-dir target/fuzz $$target fuzz/corpus/$$target fuzz/seeds/$$target \
+			-- -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=1024 -print_final_stats=1 -verbosity=0; \
+	done
 
 soak: venv ## Run for hours what the tests run for seconds
 	KILLS=500 cargo test --test kill -- --nocapture

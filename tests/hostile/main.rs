@@ -2,7 +2,12 @@
 //!
 //! Each test runs in a process of its own, in which every case has a bound of time and of memory.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where the worker did not do its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops where the worker did not do its part"
+)]
 #![allow(clippy::print_stdout, reason = "what a case costs is told where it is measured")]
 #![allow(unreachable_pub, reason = "the support is shared with other tests")]
 

@@ -8,7 +8,7 @@ use metrics_engine::worker::deadline::Deadline;
 use serde_json::json;
 
 use crate::hostile_files::{
-    HostileFile, claims, flipped, inflating, no_rows, repeating, shared_of, strangers, truncations, valid,
+    HostileFile, claims, flipped, inflating, no_rows, padded, repeating, shared_of, strangers, truncations, valid,
 };
 use crate::measure::{bounded, in_a_process_of_its_own};
 use crate::scene::Fate::{Fails, Succeeds};
@@ -95,6 +95,21 @@ fn a_small_file_that_inflates_is_stopped() {
 }
 
 #[test]
+fn files_that_inflate_beside_one_another_take_turns() {
+    in_a_process_of_its_own("parquet_files::files_that_inflate_beside_one_another_take_turns", || {
+        let mut world = small_world();
+        world.config = world::config(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"), ("READ_CONCURRENCY", "16")]);
+        let bytes = padded();
+        for index in 0..16 {
+            let key = format!("datasets/d/projections/A/year=2020/month={index:02}/data.parquet");
+            world.storage.insert(&Key::parse(&key).unwrap(), bytes.clone());
+        }
+        let body = request("h", METRIC).to_string();
+        runtime().block_on(check("16 files of 32 MB", &world, &body, Succeeds));
+    });
+}
+
+#[test]
 fn rows_that_cost_nothing_to_claim_are_limited() {
     in_a_process_of_its_own("parquet_files::rows_that_cost_nothing_to_claim_are_limited", || {
         let body = request("h", METRIC).to_string();
@@ -119,4 +134,18 @@ fn rows_that_cost_nothing_to_claim_are_limited() {
         let shared = body.replace("versions/v1", "versions/v9");
         check("2^31 shared foreign rows", &world, &shared, Fails(INPUT, "the run decodes more than 5000000 rows"));
     });
+}
+
+/// `make fuzz` begins with these.
+#[test]
+#[ignore = "it writes files into the folder FUZZ_SEEDS, and checks nothing"]
+fn seeds_of_the_fuzz_target() {
+    const MOST_BYTES: usize = 4 << 10;
+    let folder = std::path::PathBuf::from(std::env::var_os("FUZZ_SEEDS").expect("FUZZ_SEEDS is not set"));
+    std::fs::create_dir_all(&folder).unwrap();
+    let own = [valid(), no_rows(), shared_of("X"), repeating("A"), repeating("X")];
+    let files = own.into_iter().chain(claims().into_iter().chain(strangers()).map(|file| file.bytes));
+    for (index, bytes) in files.filter(|bytes| bytes.len() <= MOST_BYTES).enumerate() {
+        std::fs::write(folder.join(index.to_string()), bytes).unwrap();
+    }
 }

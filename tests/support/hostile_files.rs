@@ -136,6 +136,17 @@ pub fn inflating() -> Vec<HostileFile> {
         .into()
 }
 
+/// A few kilobytes whose pages take sixteen megabytes each, for a few rows more than are decoded at once.
+pub fn padded() -> Bytes {
+    const ROWS: usize = 101_000;
+    let rows = i64::try_from(ROWS).unwrap();
+    let plain = vec![0; 16_000_000];
+    let body = zstd::bulk::compress(&plain, 19).unwrap();
+    let pages = page(&data_header(ROWS, plain.len(), body.len(), PLAIN), &body);
+    let times = ForgedColumn { codec: ZSTD, pages: pages.clone(), value_count: rows, ..ForgedColumn::times(1) };
+    forged(&[times, ForgedColumn::values(rows, ZSTD, pages)], rows)
+}
+
 /// A page of indexes into a dictionary of one value: any number of rows in a few bytes.
 fn repeated(value_count: usize, dictionary_value: &[u8]) -> Vec<u8> {
     let length = i64::try_from(dictionary_value.len()).unwrap();
