@@ -16,6 +16,7 @@ use crate::keys::{DataFile, Key, VersionTs};
 use crate::manifest::{self, Claim, Failed, ManifestHead, Marker, OutputManifest, Outputs};
 use crate::request::Run;
 use crate::storage::{self, ByteRange, ETag, Object, ObjectStorage, PutCondition};
+use crate::telemetry::STEPS;
 use crate::worker::write::encode::Draft;
 
 /// A conditional update is repeated after each concurrent one; more than this many in a row is left to a redelivery.
@@ -137,6 +138,7 @@ pub enum Committed {
 ///
 /// # Errors
 /// When the run was done for another request, or the store fails.
+#[tracing::instrument(target = STEPS, level = "debug", name = "lookup", skip_all, fields(part = "finished"))]
 pub async fn finished(run: &Run, storage: &dyn ObjectStorage) -> Result<Option<Marker>, Error> {
     let key = run.keys.marker(&run.run_id);
     let Some(object) = get_if_present(storage, &key).await? else {
@@ -181,6 +183,7 @@ async fn marker_of_older_worker(run: &Run, storage: &dyn ObjectStorage) -> Resul
 ///
 /// # Errors
 /// When the store fails.
+#[tracing::instrument(target = STEPS, level = "debug", name = "lookup", skip_all, fields(part = "current"))]
 pub async fn current(run: &Run, storage: &dyn ObjectStorage) -> Result<Current, Error> {
     let Some(object) = get_if_present(storage, &run.keys.current()).await? else {
         return Ok(Current { etag: None, version: None });
@@ -210,6 +213,7 @@ pub async fn check_unclaimed(run: &Run, storage: &dyn ObjectStorage) -> Result<(
 ///
 /// # Errors
 /// When the run is claimed for another request, or the store fails.
+#[tracing::instrument(target = STEPS, level = "debug", name = "write", skip_all, fields(part = "claim"))]
 pub async fn claim(
     run: &Run,
     current: &Current,
@@ -271,6 +275,7 @@ pub enum Failing {
 ///
 /// # Errors
 /// When the store fails.
+#[tracing::instrument(target = STEPS, level = "debug", name = "write", skip_all, fields(part = "fail"))]
 pub async fn fail(run: &Run, failed: &Failed, storage: &dyn ObjectStorage) -> Result<Failing, Error> {
     let key = run.keys.claim(&run.run_id);
     for _ in 0..MOST_CONDITIONAL_ATTEMPTS {
@@ -320,6 +325,7 @@ async fn stored_claim(run: &Run, storage: &dyn ObjectStorage) -> Result<Claimed,
 ///
 /// # Errors
 /// When the store fails.
+#[tracing::instrument(target = STEPS, level = "debug", name = "write", skip_all, fields(part = "data"))]
 pub async fn data(
     run: &Run,
     claimed: &Claimed,
@@ -404,6 +410,7 @@ async fn update_claim(
 ///
 /// # Errors
 /// When the store fails.
+#[tracing::instrument(target = STEPS, level = "debug", name = "write", skip_all, fields(part = "manifest"))]
 pub async fn manifest(run: &Run, sealed: &OutputManifest, storage: &dyn ObjectStorage) -> Result<Committed, Error> {
     let key = run.keys.manifest(sealed.version_ts);
     if put_if_absent(&key, to_json(&key, sealed)?, JSON, storage).await?.is_some() {
@@ -419,6 +426,7 @@ pub async fn manifest(run: &Run, sealed: &OutputManifest, storage: &dyn ObjectSt
 ///
 /// # Errors
 /// When it does not validate, or the store fails.
+#[tracing::instrument(target = STEPS, level = "debug", name = "write", skip_all, fields(part = "validate"))]
 pub async fn validate(run: &Run, sealed: &OutputManifest, storage: &dyn ObjectStorage) -> Result<(), Error> {
     let key = run.keys.manifest(sealed.version_ts);
     let object = storage.get(&key, ByteRange::Whole, None).await?;
@@ -435,6 +443,7 @@ pub async fn validate(run: &Run, sealed: &OutputManifest, storage: &dyn ObjectSt
 ///
 /// # Errors
 /// When the store fails, or other runs keep getting in between.
+#[tracing::instrument(target = STEPS, level = "debug", name = "write", skip_all, fields(part = "advance_current"))]
 pub async fn advance_current(
     run: &Run,
     sealed: &OutputManifest,
@@ -464,6 +473,7 @@ pub async fn advance_current(
 ///
 /// # Errors
 /// When the run was marked for another request, or the store fails.
+#[tracing::instrument(target = STEPS, level = "debug", name = "write", skip_all, fields(part = "marker"))]
 pub async fn marker(
     run: &Run,
     sealed: &OutputManifest,
