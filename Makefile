@@ -25,8 +25,10 @@ STACK ?= metrics-engine
 EVENT ?= events/01-cross-rate.json
 SAMPLE_DATA := sample-data/eurofxref-hist.csv
 SAMPLE_BUCKET := target/invoke/bucket
+DOCKER ?= docker
+IMAGE ?= metrics-engine-worker
 
-.PHONY: help venv fmt lint test coverage fuzz soak demo invoke build deploy deploy-cargo validate
+.PHONY: help venv fmt lint test coverage fuzz soak demo invoke poll image build deploy deploy-cargo validate
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -85,6 +87,12 @@ invoke: venv $(SAMPLE_BUCKET)/datasets ## Send EVENT=events/….json, or several
 $(SAMPLE_BUCKET)/datasets: $(SAMPLE_DATA)
 	cargo run --bin metrics -- dataset build --csv $< --into $(SAMPLE_BUCKET)
 	@touch $@
+
+poll: ## Run the worker on this machine over AWS_SQS_RUN_REQUEST_QUEUE_URL; settings from .env, Ctrl-C ends it
+	cargo run --release --bin worker -- --poll
+
+image: ## Build the container image of the polling mode (IMAGE; needs docker or podman as DOCKER)
+	$(DOCKER) build --tag $(IMAGE) .
 
 build: venv ## Build the function with cargo-lambda (ARCH=x86_64 or arm64)
 	cargo lambda build --release --bin worker --target $(LAMBDA_TARGET) --skip-target-check --lambda-dir $(BUILD_DIR)

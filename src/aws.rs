@@ -5,6 +5,7 @@
 //! longer than the servers keep them. Every value that differs is a constant here, with its reason.
 
 pub mod failure;
+pub mod ports;
 
 use std::time::Duration;
 
@@ -40,6 +41,15 @@ const MESSAGE_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// An SNS or SQS operation with all its attempts: they happen at the end of a run, close to the deadline.
 const MESSAGE_OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A long poll is answered after 20 s where there is no message.
+const LONG_POLL_READ_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// One attempt of a long poll: the connection and the answer.
+const LONG_POLL_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(28);
+
+/// A long poll with all its attempts.
+const LONG_POLL_OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The first and three more. Of some thousand requests in a run one meets a lost connection or a 503; four attempts
 /// make a run fail for that only when the store is really down. Beyond them the queue's own retry is the better one.
@@ -182,6 +192,12 @@ fn message_timeouts() -> TimeoutConfig {
     timeouts(MESSAGE_READ_TIMEOUT, MESSAGE_ATTEMPT_TIMEOUT, MESSAGE_OPERATION_TIMEOUT)
 }
 
+/// For receiving messages, where no answer is no failure for 20 s.
+#[must_use]
+pub fn long_poll_timeouts() -> TimeoutConfig {
+    timeouts(LONG_POLL_READ_TIMEOUT, LONG_POLL_ATTEMPT_TIMEOUT, LONG_POLL_OPERATION_TIMEOUT)
+}
+
 fn timeouts(read: Duration, attempt: Duration, operation: Duration) -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
@@ -206,6 +222,7 @@ mod tests {
     async fn every_request_is_bounded_in_time() {
         let clients = check(&AwsSettings { region: "eu-west-1".into(), ..AwsSettings::default() }).await;
         for timeouts in [
+            &long_poll_timeouts(),
             clients.s3.config().timeout_config().unwrap(),
             clients.sns.config().timeout_config().unwrap(),
             clients.sqs.config().timeout_config().unwrap(),

@@ -1,7 +1,9 @@
 //! The configuration: the environment parsed once, at cold start. Every missing or malformed variable is named in one
 //! message, so that one deployment mends them all.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -46,8 +48,8 @@ pub struct Config {
     pub observation_limit: u64,
     /// `LOG_LEVEL`, or `AWS_LAMBDA_LOG_LEVEL`.
     pub log_level: tracing::Level,
-    /// `PROMETHEUS_PORT`: polling mode only.
-    pub prometheus_port: u16,
+    /// `PROMETHEUS_PORT`: where the polling mode serves its metrics; nowhere with port 0.
+    pub prometheus_address: Option<SocketAddr>,
 }
 
 /// Which files of a series a run reads.
@@ -145,7 +147,7 @@ impl Config {
         let page_bytes_limit = reader.number("LIMIT_PAGE_BYTES", 64 << 20, 1 << 10, 1 << 31);
         let observation_limit = reader.observation_limit();
         let log_level = reader.log_level();
-        let prometheus_port = reader.number("PROMETHEUS_PORT", 9_300, 0, u16::MAX);
+        let prometheus_address = reader.prometheus_address();
         let (aws, queue_urls) = (reader.aws(), reader.queue_urls());
         match topics {
             Some(topics) if reader.problems.is_empty() => Ok(Self {
@@ -164,10 +166,22 @@ impl Config {
                 page_bytes_limit,
                 observation_limit,
                 log_level,
-                prometheus_port,
+                prometheus_address,
             }),
             _ => Err(Error { problems: reader.problems }),
         }
+    }
+}
+
+/// Reads a file of lines `NAME=value` into the environment of the process. A variable that is set already stays as it
+/// is; without the file nothing happens. Call it before there is a second thread.
+///
+/// # Errors
+/// When the file cannot be read, or a line is none of that kind.
+pub fn read_env_file(path: &Path) -> anyhow::Result<()> {
+    match dotenvy::from_path(path) {
+        Err(error) if !error.not_found() => Err(anyhow::anyhow!("{}: {error}", path.display())),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
@@ -348,6 +362,19 @@ impl Reader<'_> {
         })
     }
 
+    /// A port alone is one of the loopback interface: nobody is served by accident. Whoever has to be reached from
+    /// outside, as in a container, says so with an address before the port.
+    fn prometheus_address(&mut self) -> Option<SocketAddr> {
+        const NAME: &str = "PROMETHEUS_PORT";
+        let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9_300));
+        let address = self.text(NAME).map_or(Some(default), |text| {
+            let loopback = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            let address = text.parse().map(loopback).or_else(|_| text.parse());
+            address.map_err(|_| self.problems.push(format!("{NAME} is {text:?}, expected a port or ADDRESS:PORT"))).ok()
+        });
+        address.filter(|address| address.port() != 0)
+    }
+
     fn log_level(&mut self) -> tracing::Level {
         let from_lambda = self.choice("AWS_LAMBDA_LOG_LEVEL", tracing::Level::INFO, &LOG_LEVELS);
         self.choice("LOG_LEVEL", from_lambda, &LOG_LEVELS)
@@ -387,7 +414,7 @@ mod tests {
         assert_eq!(config.rules.input_prefixes.to_string(), "datasets/");
         assert_eq!(config.aws.region, "us-east-1");
         assert_eq!(config.read_concurrency.get(), 64);
-        assert_eq!(config.prometheus_port, 9_300);
+        assert_eq!(config.prometheus_address, Some("127.0.0.1:9300".parse().unwrap()));
         assert!(config.queue_enabled);
     }
 
@@ -406,6 +433,24 @@ mod tests {
         ])
         .unwrap_err();
         insta::assert_snapshot!(error.problems.join("\n"));
+    }
+
+    #[test]
+    fn metrics_are_served_to_this_machine_unless_an_address_says_otherwise() {
+        let address = |text| with(&[("PROMETHEUS_PORT", text)]).map(|config| config.prometheus_address);
+        for (text, expected) in [
+            ("9400", Some("127.0.0.1:9400")),
+            ("0.0.0.0:9300", Some("0.0.0.0:9300")),
+            ("[::1]:9300", Some("[::1]:9300")),
+            ("0", None),
+            ("0.0.0.0:0", None),
+            ("", Some("127.0.0.1:9300")),
+        ] {
+            assert_eq!(address(text).unwrap(), expected.map(|text| text.parse().unwrap()), "{text}");
+        }
+        for text in ["65536", "localhost", ":9300", "-1"] {
+            assert!(address(text).unwrap_err().problems[0].contains("PROMETHEUS_PORT"), "{text}");
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod aws;
 pub mod storage;
 pub mod config;
 pub mod telemetry;
+pub mod poll;
 
 // Beside the worker: input for it, and the command line.
 pub mod cli;

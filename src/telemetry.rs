@@ -1,14 +1,18 @@
 //! What operators see: structured logs and CloudWatch metrics.
 //!
-//! Metrics go through the `metrics` facade and are written as embedded metric format once an invocation. Dimensions
-//! come from fixed sets alone (the service, error codes): a text of an event never becomes one.
+//! Metrics go through the `metrics` facade: a Lambda function writes them as embedded metric format once an invocation,
+//! the polling mode serves them to Prometheus, both from the same calls. Dimensions come from fixed sets alone (the
+//! service, error codes): a text of an event never becomes one.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 use metrics_cloudwatch_embedded::{Builder, Collector};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tokio::time::Instant;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
+use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::prelude::*;
 
 use crate::event::ErrorCode;
@@ -34,13 +38,60 @@ const ITEMS_FAILED: &str = "batch_items_failed_total";
 pub const METRICS: [&str; 10] =
     [STARTED, SUCCEEDED, FAILED, SKIPPED, DURATION, READ, WRITTEN, REQUESTS, REJECTED, ITEMS_FAILED];
 
-/// Logs JSON lines to standard output: this package at `level`, the libraries below it from warnings on.
+/// The target of the spans around the steps of a run, which are there at the level `debug` alone.
+pub const STEPS: &str = "metrics_engine::steps";
+
+/// Upper bounds of the buckets in seconds: a run takes from milliseconds to Lambda's fifteen minutes.
+const DURATION_BUCKETS: [f64; 14] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0];
+
+/// Upper bounds of the buckets in megabytes: a short series has some kilobytes, the largest inputs some gigabytes.
+const MEGABYTE_BUCKETS: [f64; 10] = [0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 50.0, 100.0, 500.0, 2_000.0];
+
+/// Logs JSON lines to standard output: this package at `level`, the libraries below it from warnings on. From `debug`
+/// on, every step of a run adds a line when it ends, with the time that it was busy and idle.
 pub fn log_json(level: tracing::Level) {
-    let targets = Targets::new().with_default(tracing::Level::WARN.min(level)).with_target("metrics_engine", level);
-    let lines =
-        tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(true).with_span_list(false);
+    let targets = Targets::new()
+        .with_default(tracing::Level::WARN.min(level))
+        .with_target("metrics_engine", level)
+        // So the current span of a line is the run, whatever its step, with the run's id and metric.
+        .with_target(STEPS, LevelFilter::OFF);
+    let layer = || tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(true);
+    let mut layers = vec![layer().with_span_list(true).with_filter(targets).boxed()];
+    if level >= tracing::Level::DEBUG {
+        let spans = filter_fn(|metadata| metadata.is_span() && metadata.target().starts_with("metrics_engine"));
+        layers.push(layer().with_span_list(true).with_span_events(FmtSpan::CLOSE).with_filter(spans).boxed());
+    }
     // A second initialisation can only come from a second call in one process, whose first one is still good.
-    let _ = tracing_subscriber::registry().with(lines.with_filter(targets)).try_init();
+    let _ = tracing_subscriber::registry().with(layers).try_init();
+}
+
+/// The span of a Lambda invocation: its lines name the request, and the trace where Lambda traces it.
+#[must_use]
+pub fn invocation(request_id: &str, trace_id: Option<&str>) -> tracing::Span {
+    tracing::info_span!("invocation", request_id, trace_id)
+}
+
+/// Serves the metrics of the process on this address, for Prometheus. Every counter is there from the start.
+///
+/// # Errors
+/// When the address is taken, or the process has a collector already.
+pub fn prometheus_metrics(service: &'static str, address: SocketAddr) -> anyhow::Result<()> {
+    let builder = PrometheusBuilder::new().with_http_listener(address).add_global_label("service", service);
+    let full = |name: &str| Matcher::Full(name.to_owned());
+    let install = || {
+        let builder = builder.set_buckets_for_metric(full(DURATION), &DURATION_BUCKETS)?;
+        let builder = builder.set_buckets_for_metric(full(READ), &MEGABYTE_BUCKETS)?;
+        builder.set_buckets_for_metric(full(WRITTEN), &MEGABYTE_BUCKETS)?.install()
+    };
+    install().map_err(|error| anyhow::anyhow!("metrics cannot be served on {address}: {error}"))?;
+    describe();
+    for name in [STARTED, SUCCEEDED, SKIPPED, REQUESTS, REJECTED, ITEMS_FAILED] {
+        counter!(name).absolute(0);
+    }
+    for code in ErrorCode::ALL {
+        counter!(FAILED, "error_code" => code.as_str()).absolute(0);
+    }
+    Ok(())
 }
 
 /// The collector of an invocation's metrics, for one service of the product; its `flush` writes them.

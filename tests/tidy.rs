@@ -146,6 +146,7 @@ fn only_the_edge_builds_clients() {
         "src/worker/publish/",
         "src/worker/queue.rs",
         "src/worker/queue/",
+        "src/poll/inbox.rs",
     ];
     forbid(&["aws_sdk_"], &[], &edges, "the SDK is known to its adapters alone");
 }

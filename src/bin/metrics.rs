@@ -7,14 +7,12 @@ use std::sync::Arc;
 use clap::Parser;
 use metrics_engine::cli::screen::Screen;
 use metrics_engine::cli::{self, Arguments};
+use metrics_engine::config::read_env_file;
 use metrics_engine::worker::Clock;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let mut out = io::stdout();
-    let outcome = cli::run(arguments, clock(), Screen::stdout(), &mut out).await;
-    match outcome.and_then(|()| Ok(out.flush()?)) {
+    match read_env_file(".env".as_ref()).and_then(|()| run(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads the output has seen enough: `metrics demo | head`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -24,6 +22,13 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+#[tokio::main]
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let mut out = io::stdout();
+    cli::run(arguments, clock(), Screen::stdout(), &mut out).await?;
+    Ok(out.flush()?)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the clock is made here, and passed on as a port")]

@@ -1,42 +1,52 @@
-//! The worker as a Lambda function: cold start, then one SQS batch after the other.
+//! The worker: cold start, then one SQS batch after the other, from Lambda or, with `--poll`, from the queue itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use metrics_engine::config::Config;
-use metrics_engine::storage::metered::Metered;
-use metrics_engine::storage::s3::S3Storage;
-use metrics_engine::worker::deadline::Deadline;
-use metrics_engine::worker::publish::SnsPublisher;
-use metrics_engine::worker::queue::SqsQueue;
-use metrics_engine::worker::{Ports, batch};
-use metrics_engine::{aws, telemetry};
+use metrics_engine::config::{Config, read_env_file};
+use metrics_engine::worker::{batch, deadline::Deadline};
+use metrics_engine::{aws, poll, telemetry};
 
-#[tokio::main]
-async fn main() -> Result<(), Error> {
+/// The worker of the metrics engine, as a Lambda function unless told otherwise
+#[derive(clap::Parser)]
+#[command(name = "worker", version)]
+struct Arguments {
+    /// Take requests from AWS_SQS_RUN_REQUEST_QUEUE_URL until SIGTERM or SIGINT comes; reads .env
+    #[arg(long)]
+    poll: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let is_polling = <Arguments as clap::Parser>::parse().poll;
+    if is_polling {
+        read_env_file(".env".as_ref())?;
+    }
     let config = Config::from_lookup(environment)?;
     telemetry::log_json(config.log_level);
-    let collector = telemetry::embedded_metrics("worker")?;
-    let clients = aws::clients(&config.aws).await;
-    let storage = Arc::new(Metered::new(S3Storage::new(clients.s3, config.rules.bucket.clone())));
-    let ports = Ports {
-        storage: storage.clone(),
-        publisher: Arc::new(SnsPublisher::new(clients.sns, config.topics.clone())),
-        queue: Arc::new(SqsQueue::new(clients.sqs, config.queue_urls.clone())),
-        clock: Arc::new(now),
+    let runtime = tokio::runtime::Runtime::new()?;
+    let ended = match is_polling {
+        true => runtime.block_on(poll::start(config, Arc::new(now))),
+        false => runtime.block_on(serve_lambda(config)),
     };
-    let counted_requests = AtomicU64::new(0);
+    // A computation that was cancelled may still run, and nobody waits for its result.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn serve_lambda(config: Config) -> anyhow::Result<()> {
+    let collector = telemetry::embedded_metrics("worker")?;
+    let (ports, storage) = aws::ports::ports(aws::clients(&config.aws).await, &config, Arc::new(now));
     let handler = async |event: LambdaEvent<SqsEvent>| -> Result<SqsBatchResponse, Error> {
         let deadline = Deadline::from_unix_ms(event.context.deadline, now());
-        let response = batch::handle(event.payload, &ports, &config, deadline).await;
-        let requests = storage.usage().requests;
-        telemetry::s3_requests(requests - counted_requests.swap(requests, Ordering::Relaxed));
+        let span = telemetry::invocation(&event.context.request_id, event.context.xray_trace_id.as_deref());
+        let handling = batch::handle(event.payload, &ports, &config, deadline);
+        let response = tracing::Instrument::instrument(handling, span).await;
+        telemetry::s3_requests(storage.new_requests());
         collector.flush(std::io::stdout())?;
         Ok(response)
     };
-    lambda_runtime::run(service_fn(handler)).await
+    lambda_runtime::run(service_fn(handler)).await.map_err(anyhow::Error::from_boxed)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where the worker reads its environment")]

@@ -32,6 +32,7 @@ pub struct Metered<S> {
     requests: AtomicU64,
     read_bytes: AtomicU64,
     written_bytes: AtomicU64,
+    told_requests: AtomicU64,
 }
 
 impl<S> Metered<S> {
@@ -39,7 +40,13 @@ impl<S> Metered<S> {
     #[must_use]
     pub fn new(inner: S) -> Self {
         let zero = AtomicU64::default;
-        Self { inner, requests: zero(), read_bytes: zero(), written_bytes: zero() }
+        Self { inner, requests: zero(), read_bytes: zero(), written_bytes: zero(), told_requests: zero() }
+    }
+
+    /// The requests since this was asked last.
+    pub fn new_requests(&self) -> u64 {
+        let requests = self.requests.load(Ordering::Relaxed);
+        requests - self.told_requests.swap(requests, Ordering::Relaxed)
     }
 
     /// What was asked so far.
@@ -106,6 +113,7 @@ mod tests {
         store.put(&key, Bytes::from_static(b"1"), "text/plain", PutCondition::IfAbsent).await.unwrap_err();
         store.get(&key, ByteRange::Suffix(2), None).await.unwrap();
         store.list(&Prefix::parse("a").unwrap()).await.unwrap();
+        assert_eq!((store.new_requests(), store.new_requests()), (4, 0));
         assert_eq!(store.usage(), Usage { requests: 4, read_bytes: 2, written_bytes: 5 });
     }
 }

@@ -51,16 +51,33 @@ struct Stopped {
     is_marked: bool,
 }
 
-/// Handles a batch. The answer names exactly the records that go back to the queue.
+/// Handles a batch from Lambda. The answer names exactly the records that go back to the queue.
 pub async fn handle(event: SqsEvent, ports: &Ports, config: &Config, deadline: Deadline) -> SqsBatchResponse {
-    let (groups, unnamed_count) = by_group(event);
-    let handled = groups.iter().map(|records| handle_group(records, ports, config, deadline));
-    let mut identifiers: Vec<String> = Vec::new();
+    let message_count = event.records.len();
+    let records: Vec<ReceivedRecord> = event.records.into_iter().filter_map(ReceivedRecord::from_lambda).collect();
+    let unnamed_count = message_count - records.len();
+    let mut identifiers = handle_records(records, ports, config, &deadline).await;
     if unnamed_count > 0 {
         // A record without an id cannot be named. An empty name fails the whole batch, so nothing is lost.
         tracing::error!(unnamed_count, "records without a message id, the whole batch goes back");
+        telemetry::batch_items_failed(unnamed_count);
         identifiers.push(String::new());
     }
+    let mut response = SqsBatchResponse::default();
+    response.batch_item_failures = identifiers.into_iter().map(failure).collect();
+    response
+}
+
+/// Handles the records of a batch. The answer is the ids of those that go back to the queue, each once.
+pub async fn handle_records(
+    records: Vec<ReceivedRecord>,
+    ports: &Ports,
+    config: &Config,
+    deadline: &Deadline,
+) -> Vec<String> {
+    let groups = by_group(records);
+    let handled = groups.iter().map(|records| handle_group(records, ports, config, deadline));
+    let mut identifiers: Vec<String> = Vec::new();
     for identifier in join_all(handled).await.into_iter().flatten() {
         // A message that came twice in one batch is named once.
         if !identifiers.contains(&identifier) {
@@ -68,9 +85,7 @@ pub async fn handle(event: SqsEvent, ports: &Ports, config: &Config, deadline: D
         }
     }
     telemetry::batch_items_failed(identifiers.len());
-    let mut response = SqsBatchResponse::default();
-    response.batch_item_failures = identifiers.into_iter().map(failure).collect();
-    response
+    identifiers
 }
 
 fn failure(identifier: String) -> BatchItemFailure {
@@ -79,12 +94,10 @@ fn failure(identifier: String) -> BatchItemFailure {
     failure
 }
 
-/// The records of each group in their order, a record without a group being one of its own; and how many records
-/// have no id.
-fn by_group(event: SqsEvent) -> (Vec<Vec<ReceivedRecord>>, usize) {
-    let message_count = event.records.len();
+/// The records of each group in their order, a record without a group being one of its own.
+fn by_group(records: Vec<ReceivedRecord>) -> Vec<Vec<ReceivedRecord>> {
     let mut groups: Vec<Vec<ReceivedRecord>> = Vec::new();
-    for record in event.records.into_iter().filter_map(ReceivedRecord::from_lambda) {
+    for record in records {
         let is_same_group = |group: &&mut Vec<ReceivedRecord>| {
             record.group_id.is_some() && group.first().is_some_and(|first| first.group_id == record.group_id)
         };
@@ -93,11 +106,10 @@ fn by_group(event: SqsEvent) -> (Vec<Vec<ReceivedRecord>>, usize) {
             None => groups.push(vec![record]),
         }
     }
-    let record_count: usize = groups.iter().map(Vec::len).sum();
-    (groups, message_count - record_count)
+    groups
 }
 
-async fn handle_group(records: &[ReceivedRecord], ports: &Ports, config: &Config, deadline: Deadline) -> Vec<String> {
+async fn handle_group(records: &[ReceivedRecord], ports: &Ports, config: &Config, deadline: &Deadline) -> Vec<String> {
     let mut returned = Vec::new();
     for (index, record) in records.iter().enumerate() {
         match settled(record, ports, config, deadline).await {
@@ -116,7 +128,7 @@ async fn handle_group(records: &[ReceivedRecord], ports: &Ports, config: &Config
 
 /// What becomes of a record. A run's own panic is one of its errors; one on the way from there to the answer is caught
 /// here, because it must not take the other records with it.
-async fn settled(record: &ReceivedRecord, ports: &Ports, config: &Config, deadline: Deadline) -> Settled {
+async fn settled(record: &ReceivedRecord, ports: &Ports, config: &Config, deadline: &Deadline) -> Settled {
     let handled = AssertUnwindSafe(handle_record(record, ports, config, deadline)).catch_unwind().boxed();
     handled.await.unwrap_or_else(|panic| {
         let message = panic_message(&*panic);
@@ -126,7 +138,7 @@ async fn settled(record: &ReceivedRecord, ports: &Ports, config: &Config, deadli
 }
 
 /// Records in flight block their group, so all that go back get the same, shorter visibility.
-async fn give_back(records: &[ReceivedRecord], ports: &Ports, deadline: Deadline) {
+async fn give_back(records: &[ReceivedRecord], ports: &Ports, deadline: &Deadline) {
     let Some(first) = records.first() else { return };
     let backoff = backoff(first);
     match deadline.finish(ports.queue.change_visibility(records, backoff)).await {
@@ -149,9 +161,11 @@ fn backoff(record: &ReceivedRecord) -> Duration {
 }
 
 /// One record, from its body to what becomes of it.
-async fn handle_record(record: &ReceivedRecord, ports: &Ports, config: &Config, deadline: Deadline) -> Settled {
+async fn handle_record(record: &ReceivedRecord, ports: &Ports, config: &Config, deadline: &Deadline) -> Settled {
     let start = Instant::now();
-    let request = match request::decode(&record.body, &config.rules) {
+    let decoded = tracing::debug_span!(target: telemetry::STEPS, "receive", message_id = record.message_id, receive_count = record.receive_count)
+        .in_scope(|| request::decode(&record.body, &config.rules));
+    let request = match decoded {
         Ok(request) => request,
         Err(unreadable) => return dead_letter(record, &unreadable.into(), ports, deadline).await,
     };
@@ -181,7 +195,7 @@ async fn attempt(
     record: &ReceivedRecord,
     ports: &Ports,
     config: &Config,
-    deadline: Deadline,
+    deadline: &Deadline,
 ) -> Result<Ended, Stopped> {
     let attempt = Attempt { message_id: record.message_id.clone(), receive_count: record.receive_count };
     let progress = Progress::default();
@@ -207,7 +221,7 @@ async fn settle(
     start: Instant,
     ports: &Ports,
     config: &Config,
-    deadline: Deadline,
+    deadline: &Deadline,
 ) -> Settled {
     let run = &request.run;
     let is_last_receive = record.receive_count >= config.max_receive_count;
@@ -248,7 +262,7 @@ async fn publish_success(
     record: &ReceivedRecord,
     ports: &Ports,
     config: &Config,
-    deadline: Deadline,
+    deadline: &Deadline,
 ) -> Settled {
     match deadline.finish(attempt(request, record, ports, config, deadline)).await {
         Some(Ok(_)) => Settled::Acknowledged,
@@ -258,7 +272,7 @@ async fn publish_success(
 
 /// Records the failure in the run's claim. Nothing where the store cannot say: often that is why the run failed, and the
 /// failure has to be published all the same.
-async fn record_failure(run: &Run, failed: &Failed, ports: &Ports, deadline: Deadline) -> Option<Failing> {
+async fn record_failure(run: &Run, failed: &Failed, ports: &Ports, deadline: &Deadline) -> Option<Failing> {
     let recorded = AssertUnwindSafe(claim::fail(run, failed, &*ports.storage)).catch_unwind();
     match deadline.finish_by_half(recorded).await? {
         Ok(Ok(failing)) => Some(failing),
@@ -278,7 +292,7 @@ async fn publish_failure(
     record: &ReceivedRecord,
     failed: Failed,
     ports: &Ports,
-    deadline: Deadline,
+    deadline: &Deadline,
 ) -> bool {
     let attempt = Attempt { message_id: record.message_id.clone(), receive_count: record.receive_count };
     let Failed { error_code, error_message, .. } = failed;
@@ -297,13 +311,13 @@ async fn publish_failure(
 }
 
 /// A record without a run to fail, or with one that must not be failed.
-async fn dead_letter(record: &ReceivedRecord, error: &Error, ports: &Ports, deadline: Deadline) -> Settled {
+async fn dead_letter(record: &ReceivedRecord, error: &Error, ports: &Ports, deadline: &Deadline) -> Settled {
     tracing::error!(%error, message_id = record.message_id, "record rejected");
     telemetry::record_rejected();
     send_dead_letter(record, &error.to_string(), ports, deadline).await
 }
 
-async fn send_dead_letter(record: &ReceivedRecord, reason: &str, ports: &Ports, deadline: Deadline) -> Settled {
+async fn send_dead_letter(record: &ReceivedRecord, reason: &str, ports: &Ports, deadline: &Deadline) -> Settled {
     if !ports.queue.has_dead_letter_queue() {
         return Settled::ReturnedAlone;
     }

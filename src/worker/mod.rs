@@ -13,6 +13,7 @@ pub mod queue;
 pub mod dead_letter;
 pub mod recorder;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -246,10 +247,12 @@ async fn compute(
     timings.read(&outcome);
 
     let lineage = lineage(&resolved, &outcome);
-    let series = outcome.series.into_iter().map(|read| (read.series.series_code, read.observations)).collect();
+    let series: BTreeMap<_, _> =
+        outcome.series.into_iter().map(|read| (read.series.series_code, read.observations)).collect();
     let (expression, calendar) = (work.expression.clone(), config.calendar.clone());
     let (files, compression) = (config.output_files.clone(), config.output_compression);
     let draft = off_the_runtime(move || {
+        let _step = tracing::debug_span!(target: telemetry::STEPS, "evaluate", series = series.len()).entered();
         let result = evaluate::evaluate(&expression, series, &calendar)?;
         Ok::<Draft, Error>(write::encode::encode(&result, &files, compression)?)
     })

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::aws::failure::Failure;
 use crate::event::{Event, Outcome};
+use crate::telemetry::STEPS;
 
 /// SNS takes 256 KiB. A failure carries its message twice, and JSON may write a byte as six: 16 KiB always fit.
 const MAX_ERROR_MESSAGE_BYTES: usize = 16 * 1024;
@@ -190,6 +191,7 @@ impl SnsPublisher {
 
 #[async_trait]
 impl Publisher for SnsPublisher {
+    #[tracing::instrument(target = STEPS, level = "debug", skip_all, fields(event = event.type_name()))]
     async fn publish(&self, event: &Event, attempt: &Attempt, sequence: u64) -> Result<(), Error> {
         let topic = self.topics.of(event);
         let refused = |reason: String| Error::new(event, topic.as_str(), false, reason);

@@ -11,6 +11,7 @@ use crate::keys::{self, Key};
 use crate::manifest::DatasetManifest;
 use crate::request::{DatasetPaths, Work};
 use crate::storage::{self, ByteRange, ObjectMeta, ObjectStorage};
+use crate::telemetry::STEPS;
 
 /// A manifest of a hundred thousand files has some 10 MB; more than this is no manifest.
 const MOST_MANIFEST_BYTES: u64 = 64 << 20;
@@ -111,6 +112,7 @@ async fn dataset(
     Ok((dataset_id.clone(), dataset))
 }
 
+#[tracing::instrument(target = STEPS, level = "debug", name = "manifest", skip_all, fields(%dataset_id))]
 async fn read_manifest(
     dataset_id: &DatasetId,
     key: &Key,
@@ -130,6 +132,7 @@ async fn read_manifest(
     })
 }
 
+#[tracing::instrument(target = STEPS, level = "debug", skip_all, fields(%dataset_id, %series_code, objects))]
 async fn list(
     dataset_id: &DatasetId,
     paths: &DatasetPaths,
@@ -140,5 +143,6 @@ async fn list(
     let folder = folder.map_err(|source| Error::Path { dataset_id: dataset_id.clone(), source })?;
     let objects = storage.list(&folder).await;
     let objects = objects.map_err(|source| Error::Storage { dataset_id: dataset_id.clone(), source })?;
+    tracing::Span::current().record("objects", objects.len());
     Ok((series_code.clone(), objects))
 }

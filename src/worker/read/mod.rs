@@ -39,6 +39,7 @@ use self::decode::{Budget, Rows, Wanted};
 use self::fetch::OpenObject;
 use crate::series::{Series, SeriesBuilder};
 use crate::storage::{ETag, ObjectStorage};
+use crate::telemetry::STEPS;
 use crate::worker::plan::{Content, PlannedObject, PlannedSeries, ReadPlan};
 
 /// Objects too large to be fetched whole that are read at a time: each has two row groups in memory.
@@ -104,6 +105,7 @@ pub struct ReadOutcome {
 /// # Errors
 /// When an object is missing or unreadable, a limit is passed, or a series has no observation where one must be;
 /// [`Error::is_transient`] tells whether to try again.
+#[tracing::instrument(target = STEPS, level = "debug", skip_all, fields(objects = plan.objects.len()))]
 pub async fn read(
     plan: &ReadPlan,
     storage: &dyn ObjectStorage,

@@ -7,6 +7,7 @@ use crate::keys::VersionTs;
 use crate::manifest::{Claim, Failed};
 use crate::request::Run;
 use crate::storage::{self, ByteRange, ETag, ObjectStorage, PutCondition};
+use crate::telemetry::STEPS;
 use crate::worker::write::{
     Current, Error, JSON, MOST_CONDITIONAL_ATTEMPTS, check_digest, get_if_present, marker, parse, put_if_absent,
     rfc3339, to_json,
@@ -40,6 +41,7 @@ pub async fn check_absent(run: &Run, storage: &dyn ObjectStorage) -> Result<(), 
 ///
 /// # Errors
 /// When the run is claimed for another request, or the store fails.
+#[tracing::instrument(target = STEPS, level = "debug", name = "write", skip_all, fields(part = "claim"))]
 pub async fn obtain(
     run: &Run,
     current: &Current,
@@ -101,6 +103,7 @@ pub enum Failing {
 ///
 /// # Errors
 /// When the store fails.
+#[tracing::instrument(target = STEPS, level = "debug", name = "write", skip_all, fields(part = "fail"))]
 pub async fn fail(run: &Run, failed: &Failed, storage: &dyn ObjectStorage) -> Result<Failing, Error> {
     let key = run.keys.claim(&run.run_id);
     for _ in 0..MOST_CONDITIONAL_ATTEMPTS {

@@ -4,6 +4,7 @@ use crate::keys::{Key, OutputKey, VersionTs};
 use crate::manifest::{ManifestHead, Marker, OutputManifest};
 use crate::request::Run;
 use crate::storage::{self, ByteRange, ObjectStorage, PutCondition};
+use crate::telemetry::STEPS;
 use crate::worker::write::{Error, JSON, MOST_CONDITIONAL_ATTEMPTS, check_digest, get_if_present, rfc3339, to_json};
 
 /// The marker of a run that is done, whatever it takes to find it: the one that this worker writes, or the one of an
@@ -11,6 +12,7 @@ use crate::worker::write::{Error, JSON, MOST_CONDITIONAL_ATTEMPTS, check_digest,
 ///
 /// # Errors
 /// When the run was done for another request, or the store fails.
+#[tracing::instrument(target = STEPS, level = "debug", name = "lookup", skip_all, fields(part = "finished"))]
 pub async fn find(run: &Run, storage: &dyn ObjectStorage) -> Result<Option<Marker>, Error> {
     let key = run.keys.marker(&run.run_id);
     let Some(object) = get_if_present(storage, &key).await? else {
@@ -54,6 +56,7 @@ async fn marker_of_older_worker(run: &Run, storage: &dyn ObjectStorage) -> Resul
 ///
 /// # Errors
 /// When the run was marked for another request, or the store fails.
+#[tracing::instrument(target = STEPS, level = "debug", name = "write", skip_all, fields(part = "marker"))]
 pub async fn write(
     run: &Run,
     sealed: &OutputManifest,

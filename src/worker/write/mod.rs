@@ -18,6 +18,7 @@ use crate::keys::{DataFile, Key, VersionTs};
 use crate::manifest::{self, Claim, ManifestHead, OutputManifest, Outputs};
 use crate::request::Run;
 use crate::storage::{self, ByteRange, ETag, Object, ObjectStorage, PutCondition};
+use crate::telemetry::STEPS;
 use crate::worker::write::claim::Claimed;
 use crate::worker::write::encode::Draft;
 
@@ -129,6 +130,7 @@ pub enum Committed {
 ///
 /// # Errors
 /// When the store fails.
+#[tracing::instrument(target = STEPS, level = "debug", name = "lookup", skip_all, fields(part = "current"))]
 pub async fn current(run: &Run, storage: &dyn ObjectStorage) -> Result<Current, Error> {
     let Some(object) = get_if_present(storage, &run.keys.current()).await? else {
         return Ok(Current { etag: None, version: None });
@@ -146,6 +148,7 @@ pub async fn current(run: &Run, storage: &dyn ObjectStorage) -> Result<Current, 
 ///
 /// # Errors
 /// When the store fails.
+#[tracing::instrument(target = STEPS, level = "debug", name = "write", skip_all, fields(part = "data"))]
 pub async fn data(
     run: &Run,
     claimed: &Claimed,
@@ -198,6 +201,7 @@ fn output_manifest(run: &Run, claim: &Claim, draft: &Draft, inputs: Vec<manifest
 ///
 /// # Errors
 /// When the store fails.
+#[tracing::instrument(target = STEPS, level = "debug", name = "write", skip_all, fields(part = "manifest"))]
 pub async fn manifest(run: &Run, sealed: &OutputManifest, storage: &dyn ObjectStorage) -> Result<Committed, Error> {
     let key = run.keys.manifest(sealed.version_ts);
     if put_if_absent(&key, to_json(&key, sealed)?, JSON, storage).await?.is_some() {
@@ -213,6 +217,7 @@ pub async fn manifest(run: &Run, sealed: &OutputManifest, storage: &dyn ObjectSt
 ///
 /// # Errors
 /// When it does not validate, or the store fails.
+#[tracing::instrument(target = STEPS, level = "debug", name = "write", skip_all, fields(part = "validate"))]
 pub async fn validate(run: &Run, sealed: &OutputManifest, storage: &dyn ObjectStorage) -> Result<(), Error> {
     let key = run.keys.manifest(sealed.version_ts);
     let object = storage.get(&key, ByteRange::Whole, None).await?;
@@ -229,6 +234,7 @@ pub async fn validate(run: &Run, sealed: &OutputManifest, storage: &dyn ObjectSt
 ///
 /// # Errors
 /// When the store fails, or other runs keep getting in between.
+#[tracing::instrument(target = STEPS, level = "debug", name = "write", skip_all, fields(part = "advance_current"))]
 pub async fn advance_current(
     run: &Run,
     sealed: &OutputManifest,
