@@ -23,7 +23,7 @@ EVENT ?= events/01-cross-rate.json
 SAMPLE_DATA := sample-data/eurofxref-hist.csv
 SAMPLE_BUCKET := target/invoke/bucket
 
-.PHONY: help venv fmt lint test coverage demo invoke build deploy deploy-cargo validate
+.PHONY: help venv fmt lint test coverage schemas demo invoke build deploy deploy-cargo validate
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -57,6 +57,9 @@ $(COVERAGE_STAMP): tools/requirements-coverage.txt
 	@test -x $(COVERAGE_VENV)/bin/python || $(PYTHON) -m venv $(COVERAGE_VENV)
 	$(COVERAGE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
+
+schemas: ## Write the contracts as JSON Schemas and an AsyncAPI document into schemas/
+	cargo run --bin metrics -- schemas --into schemas
 
 demo: ## Run the demo on the sample data
 	cargo run --bin metrics -- demo
