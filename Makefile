@@ -23,7 +23,7 @@ EVENT ?= events/01-cross-rate.json
 SAMPLE_DATA := sample-data/eurofxref-hist.csv
 SAMPLE_BUCKET := target/invoke/bucket
 
-.PHONY: help venv fmt lint test coverage schemas demo invoke build deploy deploy-cargo validate
+.PHONY: help venv fmt lint test coverage schemas errors demo invoke build deploy deploy-cargo validate
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -60,6 +60,9 @@ $(COVERAGE_STAMP): tools/requirements-coverage.txt
 
 schemas: ## Write the contracts as JSON Schemas and an AsyncAPI document into schemas/
 	cargo run --bin metrics -- schemas --into schemas
+
+errors: ## Write the error catalogue docs/errors.md
+	UPDATE_DOCS=1 cargo test --test errors the_catalogue
 
 demo: ## Run the demo on the sample data
 	cargo run --bin metrics -- demo
