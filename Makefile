@@ -67,8 +67,8 @@ errors: ## Write the error catalogue docs/errors.md
 demo: ## Run the demo on the sample data
 	cargo run --bin metrics -- demo
 
-invoke: venv $(SAMPLE_BUCKET)/datasets ## Send EVENT=events/….json to the worker against a local S3, SNS and SQS
-	@$(VENV)/bin/python tools/invoke.py $(EVENT) $(SAMPLE_BUCKET)
+invoke: venv $(SAMPLE_BUCKET)/datasets ## Send EVENT=events/….json, or several, to the worker against a local S3, SNS and SQS
+	@$(VENV)/bin/python tools/invoke.py $(SAMPLE_BUCKET) $(EVENT)
 
 $(SAMPLE_BUCKET)/datasets: $(SAMPLE_DATA)
 	cargo run --bin metrics -- dataset build --csv $< --into $(SAMPLE_BUCKET)

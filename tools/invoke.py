@@ -1,10 +1,11 @@
-"""Sends one event to the worker on this machine, against a local S3, SNS and SQS.
+"""Sends events to the worker on this machine, against a local S3, SNS and SQS.
 
-    invoke.py EVENT.json BUCKET_FOLDER
+    invoke.py BUCKET_FOLDER EVENT.json…
 
 Starts MiniStack and `cargo lambda watch` on free ports of 127.0.0.1, uploads BUCKET_FOLDER (laid out as the
-bucket is), invokes the worker with the event, and prints its answer, the events it published, what it sent to the
-dead-letter queue and the keys it wrote. Then everything stops. Exit status 1 where the worker did not answer.
+bucket is), invokes the worker with one event after the other, and prints its answer to each, the events it published, what it
+sent to the dead-letter queue and the keys it wrote. Then everything stops. Exit status 1 where the worker did not
+answer.
 """
 
 import contextlib
@@ -172,11 +173,11 @@ def report(clients: dict, local: dict, before: dict[str, int]) -> None:
 
 
 def main() -> int:
-    if len(sys.argv) != 3:
+    if len(sys.argv) < 3:
         print(__doc__, file=sys.stderr)
         return 2
-    event_file, folder = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
-    event = json.loads(event_file.read_text(encoding="utf-8"))
+    folder, *event_files = (pathlib.Path(argument).resolve() for argument in sys.argv[1:])
+    first_event = json.loads(event_files[0].read_text(encoding="utf-8"))
     if not folder.is_dir():
         sys.exit(f"{folder} is not there: build the sample dataset first")
 
@@ -199,8 +200,7 @@ def main() -> int:
         session = boto3.Session("local", "local", region_name=REGION)
         settings = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 2})
         clients = {name: session.client(name, endpoint_url=endpoint, config=settings) for name in ("s3", "sns", "sqs")}
-        local = prepare(clients, event, folder)
-        before = keys(clients["s3"])
+        local = prepare(clients, first_event, folder)
 
         environment_file = scratch / "worker.env"
         worker = {**CREDENTIALS, "AWS_ENDPOINT_URL": endpoint, **local["environment"]}
@@ -213,12 +213,17 @@ def main() -> int:
         process = stack.enter_context(running(watch, base, lambda_log))
         wait_until(lambda: accepts(lambda_port), process, "the local Lambda", lambda_log)
 
-        answered, answer = invoke(event_file, lambda_port, base, lambda_log)
-        print("\nworker's log:")
-        print("\n".join(f"  {line}" for line in lambda_log.read_text(errors="replace").splitlines()))
-        print(f"\nanswer:\n  {answer}")
-        report(clients, local, before)
-        return 0 if answered else 1
+        for event_file in event_files:
+            before, logged = keys(clients["s3"]), lambda_log.stat().st_size
+            answered, answer = invoke(event_file, lambda_port, base, lambda_log)
+            print(f"\n{event_file.name}\n\nworker's log:")
+            log = lambda_log.read_bytes()[logged:].decode(errors="replace")
+            print("\n".join(f"  {line}" for line in log.splitlines()))
+            print(f"\nanswer:\n  {answer}")
+            report(clients, local, before)
+            if not answered:
+                return 1
+    return 0
 
 
 if __name__ == "__main__":
