@@ -37,7 +37,7 @@ writes, and a variant without an entry does not compile.
 | **retried** | The record and every later one of its group go back with a shortened visibility. On the last receive (`MAX_RECEIVE_COUNT`) FAILURE is published with the code given, the message moves to the dead-letter queue, and its group goes on |
 | **dead-lettered** | No event. The message goes to the dead-letter queue at once, with the reason in `dead_letter_reason` |
 
-Find a run's lines with the saved query *errors by run*, or search the log group for its `run_id`.
+Find a run's lines with the saved query *lines of a run*, or search the log group for its `run_id`.
 ";
 
 /// The place of a code, or of the records without one.
