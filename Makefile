@@ -18,6 +18,9 @@ export SAM_CLI_TELEMETRY := 0
 # sam and cfn-lint want a region even where they call nobody.
 export AWS_DEFAULT_REGION ?= us-east-1
 
+FUZZ_TARGETS ?= event expression manifests keys parquet
+FUZZ_SECONDS ?= 60
+
 # x86_64 or arm64; the latter needs `rustup target add aarch64-unknown-linux-gnu`.
 ARCH ?= x86_64
 LAMBDA_TARGET := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-gnu
@@ -27,7 +30,7 @@ EVENT ?= events/01-cross-rate.json
 SAMPLE_DATA := sample-data/eurofxref-hist.csv
 SAMPLE_BUCKET := target/invoke/bucket
 
-.PHONY: help venv fmt lint test coverage schemas errors demo invoke build deploy deploy-cargo validate scan deny supply-venv
+.PHONY: help venv fmt lint test coverage fuzz soak schemas errors demo invoke build deploy deploy-cargo validate scan deny supply-venv
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -67,6 +70,21 @@ schemas: ## Write the contracts as JSON Schemas and an AsyncAPI document into sc
 
 errors: ## Write the error catalogue docs/errors.md
 	UPDATE_DOCS=1 cargo test --test errors the_catalogue
+
+fuzz: ## Fuzz each target for FUZZ_SECONDS (needs a nightly toolchain; installs cargo-fuzz)
+	@rustup run nightly rustc --version > /dev/null 2>&1 || { echo "fuzzing needs a nightly compiler: rustup toolchain install nightly"; exit 1; }
+	@cargo fuzz --version > /dev/null 2>&1 || cargo +nightly install cargo-fuzz --locked
+	FUZZ_SEEDS=$(CURDIR)/fuzz/seeds/parquet cargo test --quiet --test hostile -- --ignored --exact parquet_files::seeds_of_the_fuzz_target
+	@for target in $(FUZZ_TARGETS); do \
+		mkdir -p fuzz/corpus/$$target; echo "== $$target, $(FUZZ_SECONDS) s"; \
+		cargo +nightly fuzz run --sanitizer none --target-dir target/fuzz $$target fuzz/corpus/$$target fuzz/seeds/$$target \
+			-- -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=1024 -print_final_stats=1 -verbosity=0; \
+	done
+
+soak: venv ## Run for hours what the tests run for seconds
+	KILLS=500 cargo test --test kill -- --nocapture
+	SOAK_SEEDS=100000 cargo test --test faults -- --exact seeds --nocapture
+	SOAK_BATCHES=1000000 cargo test --test batch_laws -- --nocapture
 
 demo: ## Run the demo on the sample data
 	cargo run --bin metrics -- demo

@@ -247,7 +247,8 @@ pub fn without_bucket<'a>(path: &'a str, own: &str) -> Result<&'a str, Error> {
     if bucket == own || matches!(bucket, "bucket" | "bucket-name") {
         return Ok(key);
     }
-    Err(Error::ForeignBucket { bucket: bucket.to_owned(), own: own.to_owned() })
+    // A bucket's name has at most 63 characters; a longer one need not be shown whole to be told.
+    Err(Error::ForeignBucket { bucket: bucket.chars().take(64).collect(), own: own.to_owned() })
 }
 
 /// The version of a run's output: a second in UTC, written `2025-01-15T10-30-00`. A later second is a newer version.

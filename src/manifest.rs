@@ -1,9 +1,11 @@
 //! Manifests: a dataset version's in, a metric version's out; and the two small objects of a run, claim and marker.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::event::ErrorCode;
 use crate::ids::{DatasetId, MetricCode, RunId, SeriesCode};
@@ -12,24 +14,89 @@ use crate::keys::VersionTs;
 /// A digest, as a pattern.
 const SHA256_HEX: &str = "^[0-9a-f]{64}$";
 
+/// The most files, and the most series, that a dataset's manifest lists: each takes some hundred bytes of memory, and a
+/// version that touched more files than this belongs into fewer.
+const MOST_LISTED: usize = 250_000;
+
+/// A version's id becomes part of every lineage.
+const MOST_VERSION_ID_BYTES: usize = 256;
+
+/// The parser's own words may hold any text of the manifest.
+const MOST_REASON_BYTES: usize = 512;
+
 /// The manifest of a dataset version, as far as a run needs it. Every other field may be null or missing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 pub struct DatasetManifest {
     /// The version.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "version_id")]
+    #[schemars(with = "Option<String>", extend("maxLength" = MOST_VERSION_ID_BYTES))]
     pub version_id: Option<String>,
     /// The files that this version touched, relative to the projections folder.
-    #[serde(default, deserialize_with = "null_is_empty")]
-    #[schemars(with = "Option<Vec<String>>")]
+    #[serde(default, deserialize_with = "texts")]
+    #[schemars(with = "Option<Vec<String>>", extend("maxItems" = MOST_LISTED))]
     pub parquet_files: Vec<String>,
     /// The series of the dataset.
-    #[serde(default, deserialize_with = "null_is_empty")]
-    #[schemars(with = "Option<Vec<String>>")]
+    #[serde(default, deserialize_with = "texts")]
+    #[schemars(with = "Option<Vec<String>>", extend("maxItems" = MOST_LISTED))]
     pub series_codes: Vec<String>,
 }
 
-fn null_is_empty<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
-    Ok(Option::<Vec<String>>::deserialize(input)?.unwrap_or_default())
+impl DatasetManifest {
+    /// Reads a manifest, which is untrusted: what it may hold is limited while it is read.
+    ///
+    /// # Errors
+    /// When it is no JSON object, a field has another type, or a list is too long; in the parser's words.
+    pub fn parse(json: &[u8]) -> Result<Self, String> {
+        // A derived struct would also take its fields from an array, by position.
+        if json.trim_ascii_start().first() != Some(&b'{') {
+            return Err("expected an object".to_owned());
+        }
+        serde_json::from_slice(json).map_err(|error| {
+            let mut reason = error.to_string();
+            reason.truncate(reason.floor_char_boundary(MOST_REASON_BYTES));
+            reason
+        })
+    }
+}
+
+fn texts<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
+    input.deserialize_any(Texts)
+}
+
+/// A list of texts, or null for none.
+struct Texts;
+
+impl<'de> Visitor<'de> for Texts {
+    type Value = Vec<String>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list of strings")
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Self::Value, E> {
+        Ok(Vec::new())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut texts = Vec::new();
+        while let Some(text) = items.next_element()? {
+            if texts.len() == MOST_LISTED {
+                return Err(serde::de::Error::custom(format!("it lists more than {MOST_LISTED} files or series")));
+            }
+            texts.push(text);
+        }
+        Ok(texts)
+    }
+}
+
+fn version_id<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
+    let version_id = Option::<String>::deserialize(input)?;
+    match version_id.as_ref().map(String::len) {
+        Some(length_bytes) if length_bytes > MOST_VERSION_ID_BYTES => Err(serde::de::Error::custom(format!(
+            "version_id has {length_bytes} bytes, at most {MOST_VERSION_ID_BYTES} are allowed"
+        ))),
+        _ => Ok(version_id),
+    }
 }
 
 /// The manifest of a metric version.

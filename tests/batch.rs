@@ -7,6 +7,7 @@ mod world;
 use std::time::Duration;
 
 use metrics_engine::event::Event;
+use metrics_engine::keys::Key;
 use metrics_engine::storage::memory::{Call, Fault, MemoryStorage, Operation};
 use metrics_engine::worker::deadline::Deadline;
 use metrics_engine::worker::recorder::{QueueRecorder, Recorder};
@@ -192,6 +193,26 @@ async fn a_failure_that_cannot_be_published_is_not_acknowledged_away() {
     assert_eq!(world.handle(&[last(record("m1", "g", &invalid))]).await, ["m1"]);
     assert_eq!(world.handle(&[last(record("m2", "g", &request("r2", "m")))]).await, ["m2"]);
     assert!(world.queue.dead_letters().is_empty());
+}
+
+#[tokio::test]
+async fn a_success_whose_answer_was_lost_is_not_overturned_on_the_last_receive() {
+    let publisher = Recorder::with_faults(|_, event: &Event| match event.type_name() {
+        "metric_run_completed" => Fault::LoseAnswer,
+        _ => Fault::Proceed,
+    });
+    let storage = MemoryStorage::with_faults(|call: &Call| match call.operation {
+        Operation::Get if call.key.ends_with(".claim") => Fault::FailBefore,
+        _ => Fault::Proceed,
+    });
+    let world = World::with(storage, publisher, QueueRecorder::new(true));
+    for message_id in ["m1", "m2"] {
+        assert_eq!(world.handle(&[last(record(message_id, "g", &request("r1", "m")))]).await, [message_id]);
+        // The second delivery finds the marker alone: the claim of a finished run may be cleaned away.
+        world.storage.remove(&Key::parse("metrics/m/runs/r1.claim").unwrap());
+    }
+    let statuses: Vec<Value> = world.completed().iter().map(|event| event["status"].clone()).collect();
+    assert_eq!(statuses, ["SUCCESS"]);
 }
 
 #[tokio::test(start_paused = true)]

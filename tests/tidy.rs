@@ -104,10 +104,10 @@ fn only_the_run_orders_steps() {
         "plan::plan(",
         "read::read(",
         "evaluate::evaluate(",
-        "write::claim(",
+        "claim::obtain(",
         "write::data(",
         "write::manifest(",
-        "write::marker(",
+        "marker::write(",
     ];
     forbid(&calls, &["src/worker/"], &["src/worker/mod.rs"], "a step never calls another step");
 }

@@ -2,7 +2,7 @@
 //! everything that happened on the way, out. The batches go through the function's own handler; only the edges
 //! differ: a folder is the bucket, and two recorders are topic and queue.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -148,7 +148,8 @@ async fn run_batches(batches: Vec<SampleBatch>, ports: &Ports, config: &Config) 
     done
 }
 
-/// The current version of every metric that had a success, in the order of the first.
+/// The current version of every metric that had a success, in the order of the requests: groups run at once, so the order
+/// of their events is any.
 async fn read_metrics(
     events: &[Event],
     requests: &[RunRequest],
@@ -159,15 +160,20 @@ async fn read_metrics(
         .filter_map(|one| Some((&one.run.run_id, formula(&one.work.as_ref().ok()?.expression))))
         .rev()
         .collect();
+    let succeeded: BTreeSet<&MetricCode> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::MetricRunCompleted { metric_code, outcome: Outcome::Success { .. }, .. } => Some(metric_code),
+            _ => None,
+        })
+        .collect();
     let metrics = Prefix::parse("metrics")?;
-    let mut seen: Vec<&MetricCode> = Vec::new();
+    let mut seen: BTreeSet<&MetricCode> = BTreeSet::new();
     let mut shown = Vec::new();
-    for event in events {
-        let Event::MetricRunCompleted { metric_code, outcome: Outcome::Success { .. }, .. } = event else { continue };
-        if seen.contains(&metric_code) {
+    for metric_code in requests.iter().map(|request| &request.run.metric_code) {
+        if !succeeded.contains(metric_code) || !seen.insert(metric_code) {
             continue;
         }
-        seen.push(metric_code);
         let metric = readback::read(bucket, &metrics, metric_code).await?;
         let formula = formulas.get(&metric.manifest.run_id).cloned().unwrap_or_default();
         shown.push(ShownMetric { formula, metric });

@@ -16,8 +16,8 @@ pub mod request;
 
 mod identifiers;
 
-/// Where the documents say that they are.
-const BASE: &str = "https://github.com/metrics-engine/metrics-engine/blob/main/schemas/";
+/// What the documents are called, wherever they lie.
+const BASE: &str = "urn:metrics-engine:";
 
 /// A contract: the name of its document, without the suffix, and the document.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,7 +79,7 @@ fn event(name: &'static str, title: &str) -> Contract {
 fn contract(name: &'static str, title: &str, schema: &Schema) -> Contract {
     let mut document = Map::new();
     document.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
-    document.insert("$id".to_owned(), json!(format!("{BASE}{name}.schema.json")));
+    document.insert("$id".to_owned(), json!(format!("{BASE}{name}")));
     document.insert("title".to_owned(), json!(title));
     for (keyword, value) in schema.as_object().into_iter().flatten() {
         document.entry(keyword).or_insert_with(|| value.clone());

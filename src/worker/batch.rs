@@ -21,9 +21,10 @@ use crate::manifest::Failed;
 use crate::request::{self, Run, RunRequest};
 use crate::telemetry;
 use crate::worker::deadline::Deadline;
+use crate::worker::heartbeat::Progress;
 use crate::worker::publish::Attempt;
 use crate::worker::queue::ReceivedRecord;
-use crate::worker::write::{self, Failing};
+use crate::worker::write::claim::{self, Failing};
 use crate::worker::{Disposition, Ended, Error, NO_SEQUENCE, Ports, execute};
 
 /// The first retry comes after some seconds: most faults that pass at all have passed by then.
@@ -41,6 +42,13 @@ enum Settled {
     Returned,
     /// It goes back, alone: nobody waits for it.
     ReturnedAlone,
+}
+
+/// Why an attempt did not bring its record to an end.
+struct Stopped {
+    error: Error,
+    /// The attempt saw the run marked as done: it must not publish a failure, whatever the store says by now.
+    is_marked: bool,
 }
 
 /// Handles a batch. The answer names exactly the records that go back to the queue.
@@ -92,7 +100,7 @@ fn by_group(event: SqsEvent) -> (Vec<Vec<ReceivedRecord>>, usize) {
 async fn handle_group(records: &[ReceivedRecord], ports: &Ports, config: &Config, deadline: Deadline) -> Vec<String> {
     let mut returned = Vec::new();
     for (index, record) in records.iter().enumerate() {
-        match handle_record(record, ports, config, deadline).await {
+        match settled(record, ports, config, deadline).await {
             Settled::Acknowledged => {}
             Settled::ReturnedAlone => returned.push(record.message_id.clone()),
             Settled::Returned => {
@@ -104,6 +112,17 @@ async fn handle_group(records: &[ReceivedRecord], ports: &Ports, config: &Config
         }
     }
     returned
+}
+
+/// What becomes of a record. A run's own panic is one of its errors; one on the way from there to the answer is caught
+/// here, because it must not take the other records with it.
+async fn settled(record: &ReceivedRecord, ports: &Ports, config: &Config, deadline: Deadline) -> Settled {
+    let handled = AssertUnwindSafe(handle_record(record, ports, config, deadline)).catch_unwind().boxed();
+    handled.await.unwrap_or_else(|panic| {
+        let message = panic_message(&*panic);
+        tracing::error!(message, message_id = record.message_id, "panicked, the record goes back");
+        Settled::Returned
+    })
 }
 
 /// Records in flight block their group, so all that go back get the same, shorter visibility.
@@ -139,7 +158,6 @@ async fn handle_record(record: &ReceivedRecord, ports: &Ports, config: &Config, 
     let run = &request.run;
     let span = tracing::info_span!("run", run_id = %run.run_id, metric_code = %run.metric_code);
     async {
-        telemetry::run_started();
         match attempt(&request, record, ports, config, deadline).await {
             Ok(ended) => {
                 let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -150,7 +168,7 @@ async fn handle_record(record: &ReceivedRecord, ports: &Ports, config: &Config, 
                 }
                 Settled::Acknowledged
             }
-            Err(error) => settle(&request, record, &error, start, ports, config, deadline).await,
+            Err(stopped) => settle(&request, record, &stopped, start, ports, config, deadline).await,
         }
     }
     .instrument(span)
@@ -164,14 +182,16 @@ async fn attempt(
     ports: &Ports,
     config: &Config,
     deadline: Deadline,
-) -> Result<Ended, Error> {
+) -> Result<Ended, Stopped> {
     let attempt = Attempt { message_id: record.message_id.clone(), receive_count: record.receive_count };
-    let execution = Box::pin(AssertUnwindSafe(execute(request, &attempt, ports, config)).catch_unwind());
-    match deadline.work(execution).await {
+    let progress = Progress::default();
+    let execution = Box::pin(AssertUnwindSafe(execute(request, &attempt, &progress, ports, config)).catch_unwind());
+    let answer = match deadline.work(execution).await {
         Some(Ok(answer)) => answer,
         Some(Err(panic)) => Err(Error::Panicked { message: panic_message(&*panic) }),
         None => Err(Error::Deadline),
-    }
+    };
+    answer.map_err(|error| Stopped { error, is_marked: progress.is_marked() })
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
@@ -183,7 +203,7 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
 async fn settle(
     request: &RunRequest,
     record: &ReceivedRecord,
-    error: &Error,
+    Stopped { error, is_marked }: &Stopped,
     start: Instant,
     ports: &Ports,
     config: &Config,
@@ -202,7 +222,11 @@ async fn settle(
     }
     let failed = Failed { message_id: record.message_id.clone(), error_code: code, error_message: error.to_string() };
     let reason = format!("{}: {error} (receive {})", code.as_str(), record.receive_count);
-    match record_failure(run, &failed, ports, deadline).await {
+    let failing = match is_marked {
+        true => Some(Failing::Done),
+        false => record_failure(run, &failed, ports, deadline).await,
+    };
+    match failing {
         Some(Failing::Done) => return publish_success(request, record, ports, config, deadline).await,
         Some(Failing::OtherRequest) => return dead_letter(record, error, ports, deadline).await,
         Some(Failing::Allowed) | None => {}
@@ -218,7 +242,7 @@ async fn settle(
     }
 }
 
-/// Another attempt has done the run while this one failed: to execute it now is to publish its SUCCESS again.
+/// The run is done, and yet this attempt failed: to execute it now is to publish its SUCCESS again.
 async fn publish_success(
     request: &RunRequest,
     record: &ReceivedRecord,
@@ -235,10 +259,15 @@ async fn publish_success(
 /// Records the failure in the run's claim. Nothing where the store cannot say: often that is why the run failed, and the
 /// failure has to be published all the same.
 async fn record_failure(run: &Run, failed: &Failed, ports: &Ports, deadline: Deadline) -> Option<Failing> {
-    match deadline.finish_by_half(write::fail(run, failed, &*ports.storage)).await? {
-        Ok(failing) => Some(failing),
-        Err(error) => {
+    let recorded = AssertUnwindSafe(claim::fail(run, failed, &*ports.storage)).catch_unwind();
+    match deadline.finish_by_half(recorded).await? {
+        Ok(Ok(failing)) => Some(failing),
+        Ok(Err(error)) => {
             tracing::warn!(%error, "the failure could not be recorded in the claim");
+            None
+        }
+        Err(panic) => {
+            tracing::error!(message = panic_message(&*panic), "panicked while the failure was recorded in the claim");
             None
         }
     }

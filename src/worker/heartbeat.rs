@@ -20,6 +20,8 @@ pub mod share {
     pub const EVALUATED: f64 = 0.85;
     /// The data is written.
     pub const WRITTEN: f64 = 0.95;
+    /// The run is marked as done.
+    pub const MARKED: f64 = 1.0;
 }
 
 impl Progress {
@@ -33,6 +35,12 @@ impl Progress {
     #[must_use]
     pub fn get(&self) -> f64 {
         f64::from_bits(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Whether the run was seen marked as done.
+    #[must_use]
+    pub fn is_marked(&self) -> bool {
+        self.get() >= share::MARKED
     }
 }
 

@@ -30,6 +30,7 @@ use crate::worker::publish::{Attempt, Publisher};
 use crate::worker::queue::Queue;
 use crate::worker::resolve::Resolved;
 use crate::worker::write::encode::Draft;
+use crate::worker::write::{claim, marker};
 
 /// The time, from outside.
 pub type Clock = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
@@ -145,28 +146,35 @@ const NO_SEQUENCE: u64 = 0;
 /// A version that is taken costs one more attempt at the data; more than this in a row is left to a redelivery.
 const MOST_VERSIONS: u32 = 8;
 
-/// One run: from its request to its completed event.
+/// One run: from its request to its completed event. How far it came can be read from `progress` even when it was
+/// cancelled.
 ///
 /// # Errors
 /// Whatever ends the run; [`Error::disposition`] says what becomes of its record.
-pub async fn execute(request: &RunRequest, attempt: &Attempt, ports: &Ports, config: &Config) -> Result<Ended, Error> {
+pub async fn execute(
+    request: &RunRequest,
+    attempt: &Attempt,
+    progress: &Progress,
+    ports: &Ports,
+    config: &Config,
+) -> Result<Ended, Error> {
     let run = &request.run;
     let storage = &*ports.storage;
-    let (finished, current) = try_join(write::finished(run, storage), write::current(run, storage)).await?;
+    let (finished, current) = try_join(marker::find(run, storage), write::current(run, storage)).await?;
     if let Some(marker) = finished {
+        progress.advance(share::MARKED);
         ports.publisher.publish(&success(run, &marker, config), attempt, NO_SEQUENCE).await?;
         return Ok(Ended::Skipped);
     }
     let work = match &request.work {
         Ok(work) => work,
         Err(invalid) => {
-            write::check_unclaimed(run, storage).await?;
+            claim::check_absent(run, storage).await?;
             return Err(invalid.clone().into());
         }
     };
-    let progress = Progress::default();
-    let beat = |sequence| publish_heartbeat(run, &progress, sequence, attempt, ports);
-    let commit = commit(run, work, current, attempt, &progress, ports, config).boxed();
+    let beat = |sequence| publish_heartbeat(run, progress, sequence, attempt, ports);
+    let commit = commit(run, work, current, attempt, progress, ports, config).boxed();
     let marker = heartbeat::during(config.heartbeat_interval, beat, commit).await?;
     ports.publisher.publish(&success(run, &marker, config), attempt, NO_SEQUENCE).await?;
     Ok(Ended::Completed)
@@ -183,9 +191,10 @@ async fn commit(
     config: &Config,
 ) -> Result<Marker, Error> {
     let storage = &*ports.storage;
-    let mut claimed = write::claim(run, &current, (ports.clock)(), storage).await?;
-    claimed = write::take_up(run, &attempt.message_id, claimed, storage).await?;
+    let mut claimed = claim::obtain(run, &current, (ports.clock)(), storage).await?;
+    claimed = claim::take_up(run, &attempt.message_id, claimed, storage).await?;
     ports.publisher.publish(&started(run, ports), attempt, NO_SEQUENCE).await?;
+    telemetry::run_started();
     let mut computed = None;
     for _ in 0..MOST_VERSIONS {
         let Some(sealed) = claimed.claim.sealed.clone() else {
@@ -194,19 +203,21 @@ async fn commit(
             }
             if let Some((draft, lineage)) = &computed {
                 claimed = write::data(run, &claimed, draft, lineage.clone(), (ports.clock)(), storage).await?;
-                claimed = write::take_up(run, &attempt.message_id, claimed, storage).await?;
+                claimed = claim::take_up(run, &attempt.message_id, claimed, storage).await?;
             }
             continue;
         };
         progress.advance(share::WRITTEN);
         if write::manifest(run, &sealed, storage).await? == write::Committed::Taken {
-            claimed = write::move_claim(run, &claimed, (ports.clock)(), storage).await?;
-            claimed = write::take_up(run, &attempt.message_id, claimed, storage).await?;
+            claimed = claim::move_on(run, &claimed, (ports.clock)(), storage).await?;
+            claimed = claim::take_up(run, &attempt.message_id, claimed, storage).await?;
             continue;
         }
         write::validate(run, &sealed, storage).await?;
         write::advance_current(run, &sealed, current, storage).await?;
-        return Ok(write::marker(run, &sealed, (ports.clock)(), storage).await?);
+        let marker = marker::write(run, &sealed, (ports.clock)(), storage).await?;
+        progress.advance(share::MARKED);
+        return Ok(marker);
     }
     Err(Error::NoVersion)
 }

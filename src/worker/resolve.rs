@@ -123,10 +123,10 @@ async fn read_manifest(
         let size_bytes = object.size_bytes;
         return Err(Error::TooLarge { dataset_id: dataset_id.clone(), key: key.clone(), size_bytes });
     }
-    serde_json::from_slice(&object.bytes).map_err(|error| Error::Malformed {
+    DatasetManifest::parse(&object.bytes).map_err(|reason| Error::Malformed {
         dataset_id: dataset_id.clone(),
         key: key.clone(),
-        reason: error.to_string(),
+        reason,
     })
 }
 

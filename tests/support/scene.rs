@@ -232,7 +232,8 @@ pub fn system_attribute(message: &Message, name: &MessageSystemAttributeName) ->
     message.attributes().and_then(|attributes| attributes.get(name)).cloned().unwrap_or_default()
 }
 
-fn lambda_record(message: &Message, queue_arn: &str) -> Value {
+/// The message as Lambda hands it on.
+pub fn lambda_record(message: &Message, queue_arn: &str) -> Value {
     let system: Map<_, _> =
         message.attributes().into_iter().flatten().map(|(n, v)| (n.to_string(), json!(v))).collect();
     let own = message.message_attributes().into_iter().flatten().map(|(name, value)| {

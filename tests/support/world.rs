@@ -72,6 +72,24 @@ pub fn dataset() -> Vec<(Key, Bytes)> {
     objects
 }
 
+/// The smallest dataset `d` with `A` and `B`: four days, one file each. The values of `A` are another generation's,
+/// where its number is another; nothing else is.
+pub fn small_dataset(generation: i32) -> Vec<(Key, Bytes)> {
+    let key = |path: &str| Key::parse(path).unwrap();
+    let first = 2.0 + 6.0 * f64::from(generation);
+    let files = [("A", [Some(first), None, Some(4.0), Some(5.0)]), ("B", [Some(2.0), Some(4.0), None, Some(8.0)])];
+    let path = |code: &str| format!("{code}/year=2024/month=01/data.parquet");
+    let manifest = json!({
+        "version_id": "v1", "dataset_id": "d", "series_codes": ["A", "B"], "parquet_files": [path("A"), path("B")]
+    });
+    let mut objects = vec![(key("datasets/d/versions/v1/manifest.json"), Bytes::from(manifest.to_string()))];
+    for (code, values) in files {
+        let file = parquet_file(code, 19_723, &values);
+        objects.push((key(&format!("datasets/d/projections/{}", path(code))), file));
+    }
+    objects
+}
+
 /// A request for `A / B` under a metric's code.
 pub fn request(run_id: &str, metric_code: &str) -> Value {
     json!({

@@ -18,7 +18,7 @@ pub(super) struct Story {
     pub(super) events: Vec<Event>,
     /// What went to the dead-letter queue, in order.
     pub(super) dead_letters: Vec<DeadLetter>,
-    /// The metrics that have a current version, in the order of their first success.
+    /// The metrics that have a current version, in the order of their requests.
     pub(super) metrics: Vec<ShownMetric>,
     /// The folder that stands for the bucket.
     pub(super) bucket: PathBuf,

@@ -4,6 +4,8 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use tokio::sync::Semaphore;
+
 use super::columns::ColumnReader;
 use super::error::{Place, Problem};
 use super::footer::{Chunk, Footer, RowGroup};
@@ -71,6 +73,8 @@ pub(super) struct Budget {
     pub(super) observation_count: AtomicU64,
     pub(super) row_count: AtomicU64,
     pub(super) is_abandoned: AtomicBool,
+    /// Long decodes take turns: each has pages in memory that may be much larger than their file.
+    pub(super) long_decodes: Semaphore,
 }
 
 impl Budget {

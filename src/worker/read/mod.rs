@@ -44,6 +44,9 @@ use crate::worker::plan::{Content, PlannedObject, PlannedSeries, ReadPlan};
 /// Objects too large to be fetched whole that are read at a time: each has two row groups in memory.
 const LARGE_OBJECTS_AT_A_TIME: usize = 2;
 
+/// Long decodes at a time: each has a page of every column in memory, however small its file is.
+const LONG_DECODES_AT_A_TIME: usize = 2;
+
 /// How much is read at a time, and how much at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadSettings {
@@ -150,6 +153,7 @@ impl Run {
             observation_count: AtomicU64::new(0),
             row_count: AtomicU64::new(0),
             is_abandoned: AtomicBool::new(false),
+            long_decodes: Semaphore::new(LONG_DECODES_AT_A_TIME),
         };
         Self { budget: Arc::new(budget), large_objects: Semaphore::new(LARGE_OBJECTS_AT_A_TIME) }
     }

@@ -4,7 +4,9 @@
 //! The claim decides. Its version moves only while it is open, its content is final once it is sealed, and every change
 //! of it is conditional on the tag last seen; so two attempts of one run can never commit two versions.
 
+pub mod claim;
 pub mod encode;
+pub mod marker;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -13,16 +15,14 @@ use serde::de::DeserializeOwned;
 
 use crate::event::ErrorCode;
 use crate::keys::{DataFile, Key, VersionTs};
-use crate::manifest::{self, Claim, Failed, ManifestHead, Marker, OutputManifest, Outputs};
+use crate::manifest::{self, Claim, ManifestHead, OutputManifest, Outputs};
 use crate::request::Run;
 use crate::storage::{self, ByteRange, ETag, Object, ObjectStorage, PutCondition};
+use crate::worker::write::claim::Claimed;
 use crate::worker::write::encode::Draft;
 
 /// A conditional update is repeated after each concurrent one; more than this many in a row is left to a redelivery.
 const MOST_CONDITIONAL_ATTEMPTS: u32 = 10;
-
-/// A version that lies further in the future than this is no neighbour of ours but a wrong clock.
-const NEIGHBOUR_SECONDS: i64 = 60;
 
 const JSON: &str = "application/json";
 
@@ -115,14 +115,6 @@ pub struct Current {
     version: Option<VersionTs>,
 }
 
-/// A claim as stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claimed {
-    /// What it says.
-    pub claim: Claim,
-    etag: ETag,
-}
-
 /// What the version's manifest turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Committed {
@@ -130,50 +122,6 @@ pub enum Committed {
     Own,
     /// Another run's: the version is taken.
     Taken,
-}
-
-/// The marker of a run that is done, whatever it takes to find it: the one that this worker writes, or the one of an
-/// older worker together with the version manifest that names the run. Nothing where the run is still to be done.
-///
-/// # Errors
-/// When the run was done for another request, or the store fails.
-pub async fn finished(run: &Run, storage: &dyn ObjectStorage) -> Result<Option<Marker>, Error> {
-    let key = run.keys.marker(&run.run_id);
-    let Some(object) = get_if_present(storage, &key).await? else {
-        return Ok(None);
-    };
-    match serde_json::from_slice::<Marker>(&object.bytes) {
-        Ok(marker) => {
-            check_digest(run, &key, &marker.request_digest)?;
-            Ok(Some(marker))
-        }
-        Err(_) => marker_of_older_worker(run, storage).await,
-    }
-}
-
-/// An older worker's marker holds the run's id alone; the version manifest with that id tells the rest.
-async fn marker_of_older_worker(run: &Run, storage: &dyn ObjectStorage) -> Result<Option<Marker>, Error> {
-    let listed = storage.list(run.keys.base()).await?;
-    let is_manifest = |key: &Key| matches!(run.keys.parse(key), Some(crate::keys::OutputKey::Manifest(_)));
-    // Newest first: a run that is asked about again is more often a recent one.
-    for meta in listed.iter().rev().filter(|meta| is_manifest(&meta.key)) {
-        let object = storage.get(&meta.key, ByteRange::Whole, None).await?;
-        let Ok(head) = serde_json::from_slice::<ManifestHead>(&object.bytes) else { continue };
-        if head.run_id.as_deref() != Some(run.run_id.as_str()) {
-            continue;
-        }
-        let Some(version_ts) = head.version_ts.as_deref().and_then(VersionTs::parse) else { continue };
-        return Ok(Some(Marker {
-            run_id: run.run_id.clone(),
-            metric_code: run.metric_code.clone(),
-            version_ts,
-            output_manifest: meta.key.to_string(),
-            row_count: head.row_count.unwrap_or(0),
-            completed_at: String::new(),
-            request_digest: run.request_digest.clone(),
-        }));
-    }
-    Ok(None)
 }
 
 /// Reads `current`, once, before the work: what it names tells which version comes next, and its tag makes the update
@@ -193,128 +141,6 @@ pub async fn current(run: &Run, storage: &dyn ObjectStorage) -> Result<Current, 
     Ok(Current { etag: Some(object.etag), version })
 }
 
-/// Whether the run is being done for another request: for a request that cannot be worked on, before its failure is
-/// published.
-///
-/// # Errors
-/// When it is, or the store fails.
-pub async fn check_unclaimed(run: &Run, storage: &dyn ObjectStorage) -> Result<(), Error> {
-    let key = run.keys.claim(&run.run_id);
-    match get_if_present(storage, &key).await? {
-        None => Ok(()),
-        Some(object) => check_digest(run, &key, &parse::<Claim>(&key, &object)?.request_digest),
-    }
-}
-
-/// Claims the run's version, or finds the claim that an earlier attempt made.
-///
-/// # Errors
-/// When the run is claimed for another request, or the store fails.
-pub async fn claim(
-    run: &Run,
-    current: &Current,
-    now: jiff::Timestamp,
-    storage: &dyn ObjectStorage,
-) -> Result<Claimed, Error> {
-    let key = run.keys.claim(&run.run_id);
-    let claim = Claim {
-        run_id: run.run_id.clone(),
-        metric_code: run.metric_code.clone(),
-        version_ts: first_version(current, now),
-        claimed_at: rfc3339(now),
-        request_digest: run.request_digest.clone(),
-        sealed: None,
-        failed: None,
-    };
-    match put_if_absent(&key, to_json(&key, &claim)?, JSON, storage).await? {
-        Some(etag) => Ok(Claimed { claim, etag }),
-        None => stored_claim(run, storage).await,
-    }
-}
-
-/// Takes up a claim that was failed: for another message, a redrive, it is opened again. For the message that failed it
-/// stays as it is, and so does any claim that was not failed.
-///
-/// # Errors
-/// When this message has failed the run, or the store fails.
-pub async fn take_up(
-    run: &Run,
-    message_id: &str,
-    claimed: Claimed,
-    storage: &dyn ObjectStorage,
-) -> Result<Claimed, Error> {
-    let mut claimed = claimed;
-    for _ in 0..MOST_CONDITIONAL_ATTEMPTS {
-        let Some(failed) = &claimed.claim.failed else { return Ok(claimed) };
-        if failed.message_id == message_id {
-            let Failed { error_code, error_message, .. } = failed.clone();
-            return Err(Error::FailedBefore { error_code, error_message });
-        }
-        claimed = update_claim(run, &claimed, Claim { failed: None, ..claimed.claim.clone() }, storage).await?;
-    }
-    Err(Error::Contended { key: run.keys.claim(&run.run_id).to_string() })
-}
-
-/// What became of the wish to fail a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failing {
-    /// The failure may be published.
-    Allowed,
-    /// Another attempt has done the run: its SUCCESS is to be published.
-    Done,
-    /// The claim is another request's, whose run this failure is not about.
-    OtherRequest,
-}
-
-/// Records in the claim that the run failed, before its FAILURE is published: an attempt that is still at work cannot
-/// seal the run after that. A run that is sealed already fails only where its marker is missing.
-///
-/// # Errors
-/// When the store fails.
-pub async fn fail(run: &Run, failed: &Failed, storage: &dyn ObjectStorage) -> Result<Failing, Error> {
-    let key = run.keys.claim(&run.run_id);
-    for _ in 0..MOST_CONDITIONAL_ATTEMPTS {
-        let Some(object) = get_if_present(storage, &key).await? else {
-            return Ok(Failing::Allowed);
-        };
-        let claim: Claim = parse(&key, &object)?;
-        if claim.request_digest != run.request_digest {
-            return Ok(Failing::OtherRequest);
-        }
-        if claim.sealed.is_some() {
-            let is_done = finished(run, storage).await?.is_some();
-            return Ok(if is_done { Failing::Done } else { Failing::Allowed });
-        }
-        let is_recorded = claim.failed.as_ref().is_some_and(|other| other.message_id == failed.message_id);
-        if is_recorded {
-            return Ok(Failing::Allowed);
-        }
-        let claimed = Claimed { claim, etag: object.etag };
-        let claim = Claim { failed: Some(failed.clone()), ..claimed.claim.clone() };
-        update_claim(run, &claimed, claim, storage).await?;
-    }
-    Err(Error::Contended { key: key.to_string() })
-}
-
-/// This second; or the one after `current`, where a run of the same metric has just taken this one.
-fn first_version(current: &Current, now: jiff::Timestamp) -> VersionTs {
-    let this_second = VersionTs::from_unix_seconds(now.as_second());
-    match current.version {
-        Some(newest) if newest >= this_second && newest.unix_seconds() - now.as_second() <= NEIGHBOUR_SECONDS => {
-            newest.next()
-        }
-        _ => this_second,
-    }
-}
-
-async fn stored_claim(run: &Run, storage: &dyn ObjectStorage) -> Result<Claimed, Error> {
-    let key = run.keys.claim(&run.run_id);
-    let object = storage.get(&key, ByteRange::Whole, None).await?;
-    let claim: Claim = parse(&key, &object)?;
-    check_digest(run, &key, &claim.request_digest)?;
-    Ok(Claimed { claim, etag: object.etag })
-}
-
 /// Writes the draft under the claimed version and seals the claim with its manifest. The answer is the claim as it is
 /// by then: sealed, by this attempt or another; or open at a fresh version, where this one holds other bytes.
 ///
@@ -332,10 +158,10 @@ pub async fn data(
     let puts = draft.files.iter().map(|(file, bytes)| put_data(run, version, *file, bytes, storage).boxed());
     let written = futures::future::try_join_all(puts).await?;
     if written.contains(&false) {
-        return move_claim(run, claimed, now, storage).await;
+        return claim::move_on(run, claimed, now, storage).await;
     }
     let manifest = output_manifest(run, &claimed.claim, draft, inputs);
-    update_claim(run, claimed, Claim { sealed: Some(manifest), ..claimed.claim.clone() }, storage).await
+    claim::update(run, claimed, Claim { sealed: Some(manifest), ..claimed.claim.clone() }, storage).await
 }
 
 /// Whether the version now holds these bytes; false where it holds others.
@@ -365,38 +191,6 @@ fn output_manifest(run: &Run, claim: &Claim, draft: &Draft, inputs: Vec<manifest
             sha256: draft.digests(),
         },
         inputs,
-    }
-}
-
-/// Gives the run a fresh version; the claim is open again.
-///
-/// # Errors
-/// When the store fails.
-pub async fn move_claim(
-    run: &Run,
-    claimed: &Claimed,
-    now: jiff::Timestamp,
-    storage: &dyn ObjectStorage,
-) -> Result<Claimed, Error> {
-    let taken = claimed.claim.version_ts;
-    let version_ts = taken.next().max(VersionTs::from_unix_seconds(now.as_second()));
-    tracing::warn!(%taken, %version_ts, "the version is taken, moving to a fresh one");
-    update_claim(run, claimed, Claim { version_ts, sealed: None, ..claimed.claim.clone() }, storage).await
-}
-
-/// Updates the claim if nobody else has; otherwise the answer is what the other wrote.
-async fn update_claim(
-    run: &Run,
-    claimed: &Claimed,
-    claim: Claim,
-    storage: &dyn ObjectStorage,
-) -> Result<Claimed, Error> {
-    let key = run.keys.claim(&run.run_id);
-    let condition = PutCondition::IfMatch(claimed.etag.clone());
-    match storage.put(&key, to_json(&key, &claim)?, JSON, condition).await {
-        Ok(etag) => Ok(Claimed { claim, etag }),
-        Err(storage::Error::Precondition { .. } | storage::Error::Conflict { .. }) => stored_claim(run, storage).await,
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -456,48 +250,6 @@ pub async fn advance_current(
             ) => seen = current(run, storage).await?,
             Err(error) => return Err(error.into()),
         }
-    }
-    Err(Error::Contended { key: key.to_string() })
-}
-
-/// Marks the run as done. The answer is the marker as stored: the first one written stays, whoever wrote it.
-///
-/// # Errors
-/// When the run was marked for another request, or the store fails.
-pub async fn marker(
-    run: &Run,
-    sealed: &OutputManifest,
-    now: jiff::Timestamp,
-    storage: &dyn ObjectStorage,
-) -> Result<Marker, Error> {
-    let key = run.keys.marker(&run.run_id);
-    let marker = Marker {
-        run_id: run.run_id.clone(),
-        metric_code: run.metric_code.clone(),
-        version_ts: sealed.version_ts,
-        output_manifest: run.keys.manifest(sealed.version_ts).to_string(),
-        row_count: sealed.row_count,
-        completed_at: rfc3339(now),
-        request_digest: run.request_digest.clone(),
-    };
-    let body = to_json(&key, &marker)?;
-    let mut condition = PutCondition::IfAbsent;
-    for _ in 0..MOST_CONDITIONAL_ATTEMPTS {
-        match storage.put(&key, body.clone(), JSON, condition).await {
-            Ok(_) => return Ok(marker),
-            Err(storage::Error::Precondition { .. } | storage::Error::Conflict { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let Some(object) = get_if_present(storage, &key).await? else {
-            condition = PutCondition::IfAbsent;
-            continue;
-        };
-        if let Ok(stored) = serde_json::from_slice::<Marker>(&object.bytes) {
-            check_digest(run, &key, &stored.request_digest)?;
-            return Ok(stored);
-        }
-        // An older worker's marker without a version manifest: the run has been done again, and now it is told whole.
-        condition = PutCondition::IfMatch(object.etag);
     }
     Err(Error::Contended { key: key.to_string() })
 }
