@@ -9,6 +9,10 @@ PYTHON ?= python3
 STAMP := target/venv.stamp
 COVERAGE_VENV := target/coverage-venv
 COVERAGE_STAMP := $(COVERAGE_VENV)/.stamp
+SUPPLY_VENV := target/supply-venv
+SUPPLY_STAMP := $(SUPPLY_VENV)/.stamp
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY_ROOT := target/cargo-deny-$(CARGO_DENY_VERSION)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export SAM_CLI_TELEMETRY := 0
 # sam and cfn-lint want a region even where they call nobody.
@@ -28,7 +32,7 @@ SAMPLE_BUCKET := target/invoke/bucket
 DOCKER ?= docker
 IMAGE ?= metrics-engine-worker
 
-.PHONY: help venv fmt lint test coverage fuzz soak demo invoke poll image build deploy deploy-cargo validate
+.PHONY: help venv fmt lint test coverage fuzz soak schemas errors demo invoke poll image build deploy deploy-cargo validate scan deny supply-venv
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -62,6 +66,12 @@ $(COVERAGE_STAMP): tools/requirements-coverage.txt
 	@test -x $(COVERAGE_VENV)/bin/python || $(PYTHON) -m venv $(COVERAGE_VENV)
 	$(COVERAGE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
+
+schemas: ## Write the contracts as JSON Schemas and an AsyncAPI document into schemas/
+	cargo run --bin metrics -- schemas --into schemas
+
+errors: ## Write the error catalogue docs/errors.md
+	UPDATE_DOCS=1 cargo test --test errors the_catalogue
 
 fuzz: ## Fuzz each target for FUZZ_SECONDS (needs a nightly toolchain; installs cargo-fuzz)
 	@rustup run nightly rustc --version > /dev/null 2>&1 || { echo "fuzzing needs a nightly compiler: rustup toolchain install nightly"; exit 1; }
@@ -107,3 +117,22 @@ deploy-cargo: build ## Replace only the code of the deployed function (STACK, AR
 validate: venv ## Lint the template as it stands and as SAM expands it
 	sam validate --lint
 	$(VENV)/bin/python tools/template.py lint
+
+scan: venv supply-venv ## Look for what is insecure in the template
+	$(VENV)/bin/python tools/template.py scan
+
+supply-venv: $(SUPPLY_STAMP)
+
+$(SUPPLY_STAMP): tools/requirements-supply.txt
+	@test -x $(SUPPLY_VENV)/bin/python || $(PYTHON) -m venv $(SUPPLY_VENV)
+	$(SUPPLY_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+deny: $(CARGO_DENY_ROOT)/bin/cargo-deny ## Check licences, bans and sources of the dependencies (DENY=advisories needs the network)
+	$< --locked check $(or $(DENY),licenses bans sources)
+
+# Unoptimised it is built in a minute, and checks as much.
+$(CARGO_DENY_ROOT)/bin/cargo-deny:
+	cargo install cargo-deny --version $(CARGO_DENY_VERSION) --locked --debug --quiet --root $(CARGO_DENY_ROOT) \
+		--target-dir target/cargo-deny-build --config profile.dev.debug=0
+	@rm -rf target/cargo-deny-build

@@ -1,5 +1,6 @@
 //! What the worker publishes: started, heartbeat and completed, as the control plane reads them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{MetricCode, RunId};
@@ -9,7 +10,7 @@ use crate::keys::VersionTs;
 pub const SCHEMA: &str = "metrics.run.v1";
 
 /// Why a run failed, as the control plane stores it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ErrorCode {
     /// A manifest or Parquet file is missing, unreadable or over a limit; a series was not found.
@@ -52,36 +53,42 @@ impl ErrorCode {
 }
 
 /// An event about a run.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase")]
 pub enum Event {
     /// The worker began to work on the run.
     MetricRunStarted {
-        /// [`SCHEMA`]
+        /// Names this schema.
+        #[schemars(extend("const" = SCHEMA))]
         schema: &'static str,
         /// The run.
         run_id: RunId,
         /// Its metric.
         metric_code: MetricCode,
         /// RFC 3339, UTC, whole seconds.
+        #[schemars(extend("format" = "date-time"))]
         started_at: String,
     },
     /// The worker is still working on the run.
     MetricRunHeartbeat {
-        /// [`SCHEMA`]
+        /// Names this schema.
+        #[schemars(extend("const" = SCHEMA))]
         schema: &'static str,
         /// The run.
         run_id: RunId,
         /// Its metric.
         metric_code: MetricCode,
         /// 0 to 1; never falls within an attempt.
+        #[schemars(range(min = 0.0, max = 1.0))]
         progress: f64,
         /// RFC 3339, UTC, whole seconds.
+        #[schemars(extend("format" = "date-time"))]
         ts: String,
     },
     /// The run ended.
     MetricRunCompleted {
-        /// [`SCHEMA`]
+        /// Names this schema.
+        #[schemars(extend("const" = SCHEMA))]
         schema: &'static str,
         /// The run.
         run_id: RunId,
@@ -94,7 +101,7 @@ pub enum Event {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(tag = "status", rename_all = "SCREAMING_SNAKE_CASE", rename_all_fields = "camelCase")]
 pub enum Outcome {
     /// The version is committed.

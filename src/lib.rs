@@ -13,6 +13,7 @@ pub mod manifest;
 pub mod keys;
 pub mod series;
 pub mod event;
+pub mod schema;
 
 // The worker: steps in the order that the data takes.
 pub mod worker;

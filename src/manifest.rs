@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::event::ErrorCode;
 use crate::ids::{DatasetId, MetricCode, RunId, SeriesCode};
 use crate::keys::VersionTs;
+
+/// A digest, as a pattern.
+const SHA256_HEX: &str = "^[0-9a-f]{64}$";
 
 /// The most files, and the most series, that a dataset's manifest lists: each takes some hundred bytes of memory, and a
 /// version that touched more files than this belongs into fewer.
@@ -21,16 +25,19 @@ const MOST_VERSION_ID_BYTES: usize = 256;
 const MOST_REASON_BYTES: usize = 512;
 
 /// The manifest of a dataset version, as far as a run needs it. Every other field may be null or missing.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 pub struct DatasetManifest {
     /// The version.
     #[serde(default, deserialize_with = "version_id")]
+    #[schemars(with = "Option<String>", extend("maxLength" = MOST_VERSION_ID_BYTES))]
     pub version_id: Option<String>,
     /// The files that this version touched, relative to the projections folder.
     #[serde(default, deserialize_with = "texts")]
+    #[schemars(with = "Option<Vec<String>>", extend("maxItems" = MOST_LISTED))]
     pub parquet_files: Vec<String>,
     /// The series of the dataset.
     #[serde(default, deserialize_with = "texts")]
+    #[schemars(with = "Option<Vec<String>>", extend("maxItems" = MOST_LISTED))]
     pub series_codes: Vec<String>,
 }
 
@@ -93,7 +100,7 @@ fn version_id<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::
 }
 
 /// The manifest of a metric version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OutputManifest {
     /// The run that made the version.
     pub run_id: RunId,
@@ -102,6 +109,7 @@ pub struct OutputManifest {
     /// The version.
     pub version_ts: VersionTs,
     /// When the run was first worked on; RFC 3339, UTC.
+    #[schemars(extend("format" = "date-time"))]
     pub created_at: String,
     /// Rows, null ones included.
     pub row_count: u64,
@@ -112,18 +120,20 @@ pub struct OutputManifest {
 }
 
 /// Where a version's rows are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Outputs {
     /// `data_prefix + "/" + files[i]` is an object key.
     pub data_prefix: String,
     /// File names; `metrics.jsonl` first where it is written.
+    #[schemars(length(min = 1))]
     pub files: Vec<String>,
     /// SHA-256 of each file, in hex.
+    #[schemars(extend("additionalProperties" = serde_json::json!({ "type": "string", "pattern": SHA256_HEX })))]
     pub sha256: BTreeMap<String, String>,
 }
 
 /// What was read of one dataset.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InputLineage {
     /// The dataset.
     pub dataset_id: DatasetId,
@@ -136,13 +146,14 @@ pub struct InputLineage {
 }
 
 /// What was read of one series.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SeriesLineage {
     /// The series.
     pub series_code: SeriesCode,
     /// Objects read.
     pub object_count: u64,
     /// SHA-256 over their keys and tags, in hex.
+    #[schemars(extend("pattern" = SHA256_HEX))]
     pub objects_digest: String,
 }
 
@@ -210,7 +221,7 @@ impl OutputManifest {
 /// It is open until it is sealed or failed, by a conditional update. While it is open the version may be moved. Sealing
 /// is the run's point of no return: all data of the version is written, its manifest can only be this one, and the run
 /// cannot fail any more.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Claim {
     /// The run.
     pub run_id: RunId,
@@ -219,8 +230,10 @@ pub struct Claim {
     /// The run's version.
     pub version_ts: VersionTs,
     /// When the run was first worked on; RFC 3339, UTC.
+    #[schemars(extend("format" = "date-time"))]
     pub claimed_at: String,
-    /// What was asked for.
+    /// SHA-256 over the canonical JSON of what was asked for, in hex.
+    #[schemars(extend("pattern" = SHA256_HEX))]
     pub request_digest: String,
     /// The manifest that the version will have, once all its data is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -231,7 +244,7 @@ pub struct Claim {
 }
 
 /// A failure, as a claim keeps it: every delivery of the message publishes the same one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failed {
     /// The SQS message whose delivery failed.
     pub message_id: String,
@@ -242,7 +255,7 @@ pub struct Failed {
 }
 
 /// A run's marker: the run is done, and this is its result.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Marker {
     /// The run.
     pub run_id: RunId,
@@ -255,8 +268,10 @@ pub struct Marker {
     /// Rows, null ones included.
     pub row_count: u64,
     /// When the run was first marked; RFC 3339, UTC.
+    #[schemars(extend("format" = "date-time"))]
     pub completed_at: String,
-    /// What was asked for.
+    /// SHA-256 over the canonical JSON of what was asked for, in hex.
+    #[schemars(extend("pattern" = SHA256_HEX))]
     pub request_digest: String,
 }
 

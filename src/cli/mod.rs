@@ -10,6 +10,7 @@ use screen::Screen;
 pub mod dataset;
 pub mod demo;
 pub mod plot;
+pub mod schemas;
 pub mod screen;
 pub mod table;
 
@@ -34,6 +35,8 @@ enum Command {
     /// Build datasets
     #[command(subcommand)]
     Dataset(dataset::Command),
+    /// Write the contracts as JSON Schemas and an AsyncAPI document
+    Schemas(schemas::Schemas),
 }
 
 /// Runs the command that the arguments name; its result goes to `out`, its progress to the standard error.
@@ -49,5 +52,6 @@ pub async fn run(
     match arguments.command {
         Command::Demo(demo) => demo::run(&demo, clock, screen, out).await,
         Command::Dataset(command) => dataset::run(&command, out).await,
+        Command::Schemas(schemas) => schemas::run(&schemas, out).await,
     }
 }

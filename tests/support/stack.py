@@ -2,8 +2,9 @@
 
     stack.py ENDPOINT BINARY
 
-The template is the deployed one, expanded as SAM expands it, but for two things: where the code is, and an endpoint
-for the function, since the local AWS is not where an SDK would look for it. The binary goes into the package as
+The template is the deployed one, expanded as SAM expands it, but for three things: where the code is, an endpoint
+for the function, since the local AWS is not where an SDK would look for it, and what the local
+AWS does not have and no run depends on: saved queries and alarms over an expression. The binary goes into the package as
 `bootstrap`, as `cargo lambda build` names it.
 """
 
@@ -34,6 +35,11 @@ def package(binary: pathlib.Path) -> bytes:
     return archive.getvalue()
 
 
+def is_known_to_local_aws(resource: dict) -> bool:
+    is_query = resource["Type"] == "AWS::Logs::QueryDefinition"
+    return not is_query and "Metrics" not in resource.get("Properties", {})
+
+
 def main() -> None:
     endpoint, binary = sys.argv[1:]
     session = boto3.Session("test", "test", region_name=REGION)
@@ -42,6 +48,8 @@ def main() -> None:
     s3.put_object(Bucket=ARTIFACTS, Key="worker.zip", Body=package(pathlib.Path(binary)))
 
     body = template.expanded(template.source(template.TEMPLATE))
+    resources = body["Resources"].items()
+    body["Resources"] = {name: resource for name, resource in resources if is_known_to_local_aws(resource)}
     function = body["Resources"]["WorkerFunction"]["Properties"]
     function["Code"] = {"S3Bucket": ARTIFACTS, "S3Key": "worker.zip"}
     function["Environment"]["Variables"]["AWS_ENDPOINT_URL"] = endpoint
