@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use metrics_engine::cli::screen::Screen;
-use metrics_engine::cli::{self, Arguments};
+use metrics_engine::cli::{self, Arguments, Verdict};
 use metrics_engine::worker::Clock;
 
 #[tokio::main]
@@ -14,8 +14,9 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut out = io::stdout();
     let outcome = cli::run(arguments, clock(), Screen::stdout(), &mut out).await;
-    match outcome.and_then(|()| Ok(out.flush()?)) {
-        Ok(()) => ExitCode::SUCCESS,
+    match outcome.and_then(|verdict| Ok(out.flush().map(|()| verdict)?)) {
+        Ok(Verdict::Well) => ExitCode::SUCCESS,
+        Ok(Verdict::Wrong) => ExitCode::from(3),
         // Whoever reads the output has seen enough: `metrics demo | head`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
