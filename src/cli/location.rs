@@ -41,16 +41,29 @@ pub(super) struct Location {
 }
 
 impl DataArguments {
+    /// The arguments of a command that has them only sometimes.
+    pub(super) fn at(location: &str, datasets: &str) -> Self {
+        Self { location: location.to_owned(), datasets: datasets.to_owned() }
+    }
+
     /// Opens the location.
     ///
     /// # Errors
     /// When there is no such folder, or the environment has a setting that cannot be.
     pub(super) async fn open(&self) -> anyhow::Result<Location> {
+        self.open_with_memory(None).await
+    }
+
+    /// Opens the location for a function of so much memory.
+    ///
+    /// # Errors
+    /// As [`DataArguments::open`].
+    pub(super) async fn open_with_memory(&self, memory_mb: Option<u32>) -> anyhow::Result<Location> {
         let datasets = Prefix::parse(&self.datasets).with_context(|| format!("--datasets {:?}", self.datasets))?;
         if let Some(bucket) = self.location.strip_prefix("s3://") {
             let bucket = bucket.trim_end_matches('/');
             ensure!(!bucket.contains('/'), "--data {}: a bucket, without a path in it", self.location);
-            let config = config(bucket, &datasets)?;
+            let config = config(bucket, &datasets, memory_mb)?;
             let clients = aws::clients(&config.aws).await;
             let storage = Arc::new(S3Storage::new(clients.s3, bucket));
             return Ok(Location { storage, config, datasets });
@@ -58,15 +71,16 @@ impl DataArguments {
         let folder = Path::new(&self.location);
         ensure!(folder.is_dir(), "--data {}: no such folder", self.location);
         let storage = FolderStorage::new(folder).with_context(|| self.location.clone())?;
-        Ok(Location { storage: Arc::new(storage), config: config(LOCAL_BUCKET, &datasets)?, datasets })
+        Ok(Location { storage: Arc::new(storage), config: config(LOCAL_BUCKET, &datasets, memory_mb)?, datasets })
     }
 }
 
 /// The configuration of the environment, for this bucket.
-fn config(bucket: &str, datasets: &Prefix) -> anyhow::Result<Config> {
+fn config(bucket: &str, datasets: &Prefix, memory_mb: Option<u32>) -> anyhow::Result<Config> {
     let lookup = |name: &str| match name {
         "AWS_S3_BUCKET" => Some(bucket.to_owned()),
         "INPUT_PREFIXES" => Some(datasets.to_string()),
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE" => memory_mb.map(|memory_mb| memory_mb.to_string()),
         _ => environment(name).or_else(|| {
             let placeholder = PLACEHOLDERS.iter().find(|(placeholder, _)| *placeholder == name);
             placeholder.map(|(_, value)| (*value).to_owned())

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::worker::Clock;
 use screen::Screen;
@@ -10,13 +10,19 @@ use screen::Screen;
 pub mod dataset;
 pub mod demo;
 pub mod eval;
+pub mod explain;
 pub mod expr;
+pub mod inspect;
 pub mod plot;
+pub mod run;
 pub mod screen;
 pub mod table;
+pub mod test;
+pub mod validate;
 
 mod axis;
 mod chart;
+mod events;
 mod formula;
 mod location;
 mod lookup;
@@ -55,6 +61,24 @@ enum Command {
     Eval(eval::Command),
     /// Translate an expression between text and JSON
     Expr(expr::Command),
+    /// Run a batch, or a single request, as the worker does
+    Run(run::Command),
+    /// Show what the runs of a batch would read, and about what they would take and cost
+    Explain(explain::Command),
+    /// Find everything that is wrong with a document or a dataset
+    Validate(validate::Command),
+    /// Show what a bucket holds of a metric: versions, lineage, runs
+    Inspect(inspect::Inspect),
+    /// Show which times differ between two versions of a metric
+    Diff(inspect::Diff),
+    /// Test expressions against written series
+    Test(test::Command),
+    /// Write the completions of a shell to the standard output
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
     /// Build datasets
     #[command(subcommand)]
     Dataset(dataset::Command),
@@ -74,6 +98,15 @@ pub async fn run(
         Command::Demo(demo) => demo::run(&demo, clock, screen, out).await?,
         Command::Eval(command) => eval::run(&command, screen, out).await?,
         Command::Expr(command) => expr::run(&command, out)?,
+        Command::Run(command) => return run::run(&command, clock, screen, out).await,
+        Command::Explain(command) => return explain::run(&command, screen, out).await,
+        Command::Validate(command) => return validate::run(&command, screen, out).await,
+        Command::Inspect(command) => inspect::inspect(&command, screen, out).await?,
+        Command::Diff(command) => return inspect::diff(&command, screen, out).await,
+        Command::Test(command) => return test::run(&command, screen, out),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "metrics", &mut { out });
+        }
         Command::Dataset(command) => dataset::run(&command, out).await?,
     }
     Ok(Verdict::Well)

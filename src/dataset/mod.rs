@@ -19,11 +19,13 @@ use crate::storage::{self, ETag, ObjectStorage, PutCondition};
 pub mod csv;
 mod manifest;
 mod month;
+pub mod wide;
 
 pub use manifest::{DateRange, Manifest};
 
 use csv::{CurrencyRates, Rates};
 use month::Constants;
+use wide::SeriesRows;
 
 /// The bank publishes the rates of a day at 16:00 Central European Time; a version is dated after that hour in UTC.
 const PUBLISHED_AT_HOUR: i8 = 16;
@@ -109,13 +111,40 @@ impl<'a> Dataset<'a> {
         dataset_id: &DatasetId,
         created_at: Option<Timestamp>,
     ) -> Result<Self, Error> {
-        let (first, last) = date_range(rates);
+        let series = rates.currencies().iter().map(dataset_series).collect::<Result<Vec<_>, _>>()?;
+        Self::assemble(series, datasets, dataset_id, created_at)
+    }
+
+    /// Cuts series of one's own into months and names every object, as [`Dataset::plan`] does.
+    ///
+    /// # Errors
+    /// When a path does not make a key.
+    pub fn plan_series(
+        series: &'a [SeriesRows],
+        datasets: &Prefix,
+        dataset_id: &DatasetId,
+        created_at: Option<Timestamp>,
+    ) -> Result<Self, Error> {
+        let series = series.iter().map(|one| DatasetSeries {
+            code: one.code.clone(),
+            unit: String::new(),
+            observations: &one.observations,
+        });
+        Self::assemble(series.collect(), datasets, dataset_id, created_at)
+    }
+
+    fn assemble(
+        series: Vec<DatasetSeries<'a>>,
+        datasets: &Prefix,
+        dataset_id: &DatasetId,
+        created_at: Option<Timestamp>,
+    ) -> Result<Self, Error> {
+        let (first, last) = date_range(&series);
         let created_at = created_at.unwrap_or_else(|| utc(last, PUBLISHED_AT_HOUR));
         let version_id = version_id(created_at);
         let manifest_key = keys::dataset_manifest(datasets, dataset_id, &version_id)?;
         let projections = keys::projections(&manifest_key, dataset_id, None)?;
 
-        let series = rates.currencies().iter().map(dataset_series).collect::<Result<Vec<_>, _>>()?;
         let mut months = Vec::new();
         for (index, one) in series.iter().enumerate() {
             months.extend(cut(index, one, &projections)?);
@@ -215,9 +244,9 @@ fn cut(index: usize, series: &DatasetSeries<'_>, projections: &Prefix) -> Result
     Ok(months)
 }
 
-/// The first and the last day of any currency.
-fn date_range(rates: &Rates) -> (Date, Date) {
-    let days = || rates.currencies().iter().flat_map(|one| &one.observations).map(|&(date, _)| date);
+/// The first and the last day of any series.
+fn date_range(series: &[DatasetSeries<'_>]) -> (Date, Date) {
+    let days = || series.iter().flat_map(|one| one.observations).map(|&(date, _)| date);
     (days().min().unwrap_or(Date::ZERO), days().max().unwrap_or(Date::ZERO))
 }
 
