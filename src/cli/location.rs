@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use clap::Args;
 
-use crate::aws;
+use crate::aws::{self, AwsSettings};
 use crate::config::Config;
 use crate::keys::Prefix;
 use crate::storage::ObjectStorage;
@@ -73,6 +73,14 @@ impl DataArguments {
         let storage = FolderStorage::new(folder).with_context(|| self.location.clone())?;
         Ok(Location { storage: Arc::new(storage), config: config(LOCAL_BUCKET, &datasets, memory_mb)?, datasets })
     }
+}
+
+/// Where AWS is, by the environment.
+///
+/// # Errors
+/// When the environment has a setting that cannot be.
+pub(super) fn aws_settings() -> anyhow::Result<AwsSettings> {
+    Ok(config(LOCAL_BUCKET, &Prefix::parse("datasets")?, None)?.aws)
 }
 
 /// The configuration of the environment, for this bucket.

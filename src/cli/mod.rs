@@ -9,6 +9,7 @@ use screen::Screen;
 
 pub mod dataset;
 pub mod demo;
+pub mod dlq;
 pub mod eval;
 pub mod explain;
 pub mod expr;
@@ -71,6 +72,9 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Show which times differ between two versions of a metric
     Diff(inspect::Diff),
+    /// Look at dead letters and send them back
+    #[command(subcommand)]
+    Dlq(dlq::Command),
     /// Test expressions against written series
     Test(test::Command),
     /// Write the completions of a shell to the standard output
@@ -103,6 +107,7 @@ pub async fn run(
         Command::Validate(command) => return validate::run(&command, screen, out).await,
         Command::Inspect(command) => inspect::inspect(&command, screen, out).await?,
         Command::Diff(command) => return inspect::diff(&command, screen, out).await,
+        Command::Dlq(command) => dlq::run(&command, screen, out).await?,
         Command::Test(command) => return test::run(&command, screen, out),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "metrics", &mut { out });
