@@ -79,6 +79,9 @@ pub async fn run(command: &Command, out: &mut (dyn Write + Send)) -> anyhow::Res
 async fn finish(dataset: &Dataset<'_>, build: &Build, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
     let storage = FolderStorage::new(&build.into).with_context(|| build.into.display().to_string())?;
     write(dataset, &storage).await?;
+    if !dataset.advance_current(&storage).await? {
+        writeln!(out, "a newer version stays the current one")?;
+    }
     describe(&build.into, dataset.manifest_key(), dataset.manifest(), out)?;
     Ok(())
 }

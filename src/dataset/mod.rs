@@ -14,7 +14,8 @@ use parquet::errors::ParquetError;
 
 use crate::ids::{self, DatasetId, SeriesCode};
 use crate::keys::{self, DataFile, Key, Prefix};
-use crate::storage::{self, ETag, ObjectStorage, PutCondition};
+use crate::manifest::DatasetManifest;
+use crate::storage::{self, ByteRange, ETag, ObjectStorage, PutCondition};
 
 pub mod csv;
 mod manifest;
@@ -215,6 +216,37 @@ impl<'a> Dataset<'a> {
         Ok(())
     }
 
+    /// Makes this version the current one, unless a newer one is: whoever writes at the same time, the pointer only goes
+    /// forward. Says whether this version is current now.
+    ///
+    /// # Errors
+    /// When the manifest cannot be encoded, or the store fails.
+    pub async fn advance_current(&self, storage: &dyn ObjectStorage) -> Result<bool, Error> {
+        let key = keys::dataset_current(&self.root);
+        let body = Bytes::from(serde_json::to_vec_pretty(&self.manifest)?);
+        loop {
+            let condition = match storage.get(&key, ByteRange::Whole, None).await {
+                Err(storage::Error::NotFound { .. }) => PutCondition::IfAbsent,
+                Err(error) => return Err(error.into()),
+                Ok(current) => {
+                    let stored = serde_json::from_slice::<DatasetManifest>(&current.bytes).ok();
+                    // Versions are named by their time. What names none is replaced.
+                    if stored.and_then(|stored| stored.version_id).is_some_and(|other| other > self.manifest.version_id)
+                    {
+                        return Ok(false);
+                    }
+                    PutCondition::IfMatch(current.etag)
+                }
+            };
+            match storage.put(&key, body.clone(), "application/json", condition).await {
+                Ok(_) => return Ok(true),
+                // Somebody else was faster: look again. Each turn means that another has advanced the pointer.
+                Err(storage::Error::Precondition { .. } | storage::Error::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     fn encode(&self, month: &Month) -> Result<Bytes, Error> {
         let series = &self.series[month.series];
         let constants = Constants { series_code: series.code.as_str(), unit: &series.unit, frequency: FREQUENCY };
@@ -398,5 +430,25 @@ mod tests {
         dataset.write(&storage, || ()).await.unwrap();
         assert_eq!(put_count() - before, 1);
         assert_ne!(storage.peek(&changed), Some("other bytes".into()));
+    }
+
+    #[tokio::test]
+    async fn the_pointer_only_goes_forward() {
+        let (rates, storage) = (small(), MemoryStorage::new());
+        let at = |time: &str| {
+            let (datasets, id) = (Prefix::parse("datasets").unwrap(), DatasetId::parse("d").unwrap());
+            Dataset::plan(&rates, &datasets, &id, Some(time.parse().unwrap())).unwrap()
+        };
+        let (older, newer) = (at("2024-02-01T00:00:00Z"), at("2024-02-02T00:00:00Z"));
+        let key = Key::parse("datasets/d/current/manifest.json").unwrap();
+        let current =
+            || serde_json::from_slice::<DatasetManifest>(&storage.peek(&key).unwrap()).unwrap().version_id.unwrap();
+        assert!(older.advance_current(&storage).await.unwrap());
+        assert_eq!(current(), older.manifest().version_id);
+        assert!(newer.advance_current(&storage).await.unwrap());
+        assert!(!older.advance_current(&storage).await.unwrap());
+        assert_eq!(current(), newer.manifest().version_id);
+        storage.insert(&key, "no manifest");
+        assert!(older.advance_current(&storage).await.unwrap());
     }
 }
