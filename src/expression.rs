@@ -1,6 +1,8 @@
 //! The expression tree: untrusted JSON in, a closed tree out. Whatever is wrong with an expression is found here,
 //! with its place in the JSON, before anything is read.
 
+pub mod text;
+
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 

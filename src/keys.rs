@@ -473,6 +473,12 @@ pub fn dataset_manifest(datasets: &Prefix, dataset_id: &DatasetId, version: &str
     datasets.join(&format!("{dataset_id}/versions/{version}/manifest.json"))
 }
 
+/// The key of the copy of a dataset's newest manifest, under the dataset's root.
+#[must_use]
+pub fn dataset_current(root: &Prefix) -> Key {
+    root.fixed("current/manifest.json")
+}
+
 /// The path of a month of a series, relative to the projections folder, for whoever builds a dataset.
 #[must_use]
 pub fn month_file(series_code: &SeriesCode, year: i16, month: i8) -> String {

@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use clap::Parser;
 use metrics_engine::cli::screen::Screen;
-use metrics_engine::cli::{self, Arguments};
+use metrics_engine::cli::{self, Arguments, Verdict};
 use metrics_engine::config::read_env_file;
 use metrics_engine::worker::Clock;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match read_env_file(".env".as_ref()).and_then(|()| run(arguments)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Verdict::Well) => ExitCode::SUCCESS,
+        Ok(Verdict::Wrong) => ExitCode::from(3),
         // Whoever reads the output has seen enough: `metrics demo | head`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -25,10 +26,11 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn run(arguments: Arguments) -> anyhow::Result<()> {
+async fn run(arguments: Arguments) -> anyhow::Result<Verdict> {
     let mut out = io::stdout();
-    cli::run(arguments, clock(), Screen::stdout(), &mut out).await?;
-    Ok(out.flush()?)
+    let verdict = cli::run(arguments, clock(), Screen::stdout(), &mut out).await?;
+    out.flush()?;
+    Ok(verdict)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the clock is made here, and passed on as a port")]

@@ -5,13 +5,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
 use super::progress::Progress;
 use super::table::grouped;
 use crate::dataset::csv::{self, Rates};
-use crate::dataset::{Dataset, Manifest};
+use crate::dataset::{Dataset, Manifest, wide};
 use crate::ids::DatasetId;
 use crate::keys::{Key, Prefix};
 use crate::storage::ObjectStorage;
@@ -20,16 +20,19 @@ use crate::storage::folder::FolderStorage;
 /// What can be done with datasets.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Build a dataset from a CSV file of reference rates
+    /// Build a dataset from a CSV file
     Build(Build),
 }
 
 /// The arguments of `metrics dataset build`.
 #[derive(Debug, Args)]
 pub struct Build {
-    /// The file: a column Date, then one for each currency; N/A where there is no rate
+    /// The file: a column of days, then one for each series; empty or N/A where there is no value
     #[arg(long, value_name = "FILE")]
     csv: PathBuf,
+    /// What the headers of the columns are
+    #[arg(long, value_enum, default_value_t = Columns::Rates)]
+    columns: Columns,
     /// The folder that stands for the bucket; created where it is missing
     #[arg(long, value_name = "FOLDER")]
     into: PathBuf,
@@ -44,18 +47,41 @@ pub struct Build {
     created_at: Option<Timestamp>,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Columns {
+    /// Currencies, as the European Central Bank publishes its rates: USD becomes ECB_EUR_USD_D
+    Rates,
+    /// Series codes
+    Codes,
+}
+
 /// Runs one of the commands.
 ///
 /// # Errors
 /// When the file is not understood, or the dataset cannot be written.
 pub async fn run(command: &Command, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
     let Command::Build(build) = command;
-    let rates = read_rates(&build.csv)?;
     let dataset_id = DatasetId::parse(&build.dataset_id)?;
     let datasets = Prefix::parse(&build.datasets).with_context(|| format!("--datasets {:?}", build.datasets))?;
-    let dataset = Dataset::plan(&rates, &datasets, &dataset_id, build.created_at)?;
+    match build.columns {
+        Columns::Rates => {
+            let rates = read_rates(&build.csv)?;
+            finish(&Dataset::plan(&rates, &datasets, &dataset_id, build.created_at)?, build, out).await
+        }
+        Columns::Codes => {
+            let file = File::open(&build.csv).with_context(|| build.csv.display().to_string())?;
+            let series = wide::parse(file).with_context(|| build.csv.display().to_string())?;
+            finish(&Dataset::plan_series(&series, &datasets, &dataset_id, build.created_at)?, build, out).await
+        }
+    }
+}
+
+async fn finish(dataset: &Dataset<'_>, build: &Build, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
     let storage = FolderStorage::new(&build.into).with_context(|| build.into.display().to_string())?;
-    write(&dataset, &storage).await?;
+    write(dataset, &storage).await?;
+    if !dataset.advance_current(&storage).await? {
+        writeln!(out, "a newer version stays the current one")?;
+    }
     describe(&build.into, dataset.manifest_key(), dataset.manifest(), out)?;
     Ok(())
 }

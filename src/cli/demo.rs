@@ -14,13 +14,13 @@ use aws_lambda_events::event::sqs::SqsEvent;
 use clap::Args;
 
 use super::dataset;
-use super::formula::formula;
 use super::progress::Progress;
 use super::readback;
 use super::screen::Screen;
 use crate::config::Config;
 use crate::dataset::Dataset;
 use crate::event::{Event, Outcome};
+use crate::expression::text;
 use crate::ids::{DatasetId, MetricCode, RunId};
 use crate::keys::Prefix;
 use crate::request::{self, RunRequest};
@@ -157,7 +157,7 @@ async fn read_metrics(
 ) -> anyhow::Result<Vec<ShownMetric>> {
     let formulas: BTreeMap<&RunId, String> = requests
         .iter()
-        .filter_map(|one| Some((&one.run.run_id, formula(&one.work.as_ref().ok()?.expression))))
+        .filter_map(|one| Some((&one.run.run_id, text::print(&one.work.as_ref().ok()?.expression))))
         .rev()
         .collect();
     let succeeded: BTreeSet<&MetricCode> = events

@@ -1,66 +1,59 @@
-//! An expression as a person would write it: `sma(A / B, 20)`. For reading only.
+//! The expression that a person gave: text or JSON in, the tree out, and below an error a caret at its place.
 
-use crate::expression::{Expr, MathOp, NullPolicy};
+use anyhow::{Context, anyhow};
 
-/// The expression on one line.
-#[must_use]
-#[expect(clippy::float_cmp, reason = "a scale of exactly 1 is the one that changes nothing")]
-pub(super) fn formula(expression: &Expr) -> String {
-    match expression {
-        Expr::Series(code) => code.to_string(),
-        Expr::Math { op, left, right, scale } => {
-            let infix = format!("{} {} {}", operand(left), sign(*op), operand(right));
-            if *scale == 1.0 { infix } else { format!("{scale} × ({infix})") }
-        }
-        Expr::Window { op, series, window } => format!("{}({}, {})", op.as_str(), formula(series), window.get()),
-        Expr::Composite { op, operands, nulls } => {
-            let operands: Vec<String> = operands.iter().map(formula).collect();
-            let nulls = match nulls {
-                NullPolicy::Skip => "",
-                NullPolicy::Propagate => "; nulls propagate",
-            };
-            format!("{}({}{nulls})", op.as_str(), operands.join(", "))
-        }
+use crate::expression::{Expr, Limits, text};
+
+/// Reads an expression: JSON where it begins with `{`, text otherwise.
+///
+/// # Errors
+/// The first thing that is wrong, with its JSON path, or its line and column.
+pub(super) fn read(given: &str, limits: &Limits) -> anyhow::Result<Expr> {
+    if given.trim_start().starts_with('{') {
+        let json = serde_json::from_str(given).context("the expression is no JSON")?;
+        return Ok(Expr::parse(&json, limits)?);
     }
+    text::parse(given, limits).map_err(|error| anyhow!("{error}\n\n{}", indented(&error.caret(given))))
 }
 
-/// An operand between signs: in parentheses where it has a sign itself.
-fn operand(expression: &Expr) -> String {
-    match expression {
-        Expr::Math { .. } => format!("({})", formula(expression)),
-        Expr::Series(_) | Expr::Window { .. } | Expr::Composite { .. } => formula(expression),
-    }
+fn indented(lines: &str) -> String {
+    let lines: Vec<String> = lines.lines().map(|line| format!("    {line}")).collect();
+    lines.join("\n")
 }
 
-fn sign(op: MathOp) -> &'static str {
-    match op {
-        MathOp::Add => "+",
-        MathOp::Subtract => "−",
-        MathOp::Multiply => "×",
-        MathOp::Ratio => "/",
+/// `label = expression`; the expression is its own label where there is none.
+pub(super) fn labelled(given: &str) -> (Option<&str>, &str) {
+    let is_label = |label: &str| {
+        !label.is_empty() && label.chars().all(|one| one.is_ascii_alphanumeric() || "_.:- ".contains(one))
+    };
+    match given.split_once('=') {
+        Some((label, expression)) if is_label(label.trim()) => (Some(label.trim()), expression),
+        _ => (None, given),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
-    use crate::expression::Limits;
 
-    fn check(expression: &Value, expected: &str) {
-        assert_eq!(formula(&Expr::parse(expression, &Limits::default()).unwrap()), expected);
+    #[test]
+    fn both_forms_are_the_same_expression() {
+        let limits = Limits::default();
+        let json = r#"{"op":"sma","series":{"series_code":"A"},"window":20}"#;
+        assert_eq!(read("sma(A, 20)", &limits).unwrap(), read(json, &limits).unwrap());
     }
 
     #[test]
-    fn expressions_read_as_formulas() {
-        let (a, b) = (json!({"series_code": "A"}), json!({"series_code": "B"}));
-        let ratio = json!({"op": "ratio", "left": a, "right": b});
-        check(&ratio, "A / B");
-        check(&json!({"op": "subtract", "left": ratio, "right": a}), "(A / B) − A");
-        check(&json!({"op": "multiply", "left": a, "right": ratio, "scale": 100}), "100 × (A × (A / B))");
-        check(&json!({"op": "sma", "series": ratio, "window": 20}), "sma(A / B, 20)");
-        check(&json!({"op": "avg", "operands": [a, ratio]}), "avg(A, A / B)");
-        check(&json!({"op": "sum", "operands": [a, b], "nulls": "propagate"}), "sum(A, B; nulls propagate)");
+    fn an_error_shows_its_place() {
+        let error = read("A / (B", &Limits::default()).unwrap_err().to_string();
+        let expected = "expected an operator or ), found the end at line 1, column 7\n\n    A / (B\n          ^";
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn a_label_stands_before_a_sign_of_equality() {
+        assert_eq!(labelled("slow = ema(A, 26)"), (Some("slow"), " ema(A, 26)"));
+        assert_eq!(labelled("sum(A, B, nulls=propagate)"), (None, "sum(A, B, nulls=propagate)"));
+        assert_eq!(labelled("A"), (None, "A"));
     }
 }

@@ -2,29 +2,56 @@
 
 use std::io::Write;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::worker::Clock;
 use screen::Screen;
 
 pub mod dataset;
 pub mod demo;
+pub mod dlq;
+pub mod eval;
+pub mod explain;
+pub mod expr;
+pub mod inspect;
 pub mod plot;
 pub mod schemas;
+pub mod run;
 pub mod screen;
 pub mod table;
+pub mod test;
+pub mod validate;
 
 mod axis;
+mod chart;
+mod events;
 mod formula;
+mod location;
+mod lookup;
 mod progress;
 mod readback;
 
 /// Metrics over time series, computed once, exactly
 #[derive(Debug, Parser)]
-#[command(name = "metrics", version)]
+#[command(name = "metrics", version, after_help = EXIT_CODES)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes:
+  0  done, and all is well
+  1  it could not be done; the standard error says why
+  2  the arguments are not understood
+  3  done, and something is wrong: a run failed, a test did not pass, a document is not valid";
+
+/// What came of a command that could do its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// All is well.
+    Well,
+    /// What was looked at is not as it should be.
+    Wrong,
 }
 
 /// What `metrics` can do.
@@ -32,6 +59,31 @@ pub struct Arguments {
 enum Command {
     /// Run the sample batches on the sample data and show what comes of them
     Demo(demo::Demo),
+    /// Evaluate expressions over a data location
+    Eval(eval::Command),
+    /// Translate an expression between text and JSON
+    Expr(expr::Command),
+    /// Run a batch, or a single request, as the worker does
+    Run(run::Command),
+    /// Show what the runs of a batch would read, and about what they would take and cost
+    Explain(explain::Command),
+    /// Find everything that is wrong with a document or a dataset
+    Validate(validate::Command),
+    /// Show what a bucket holds of a metric: versions, lineage, runs
+    Inspect(inspect::Inspect),
+    /// Show which times differ between two versions of a metric
+    Diff(inspect::Diff),
+    /// Look at dead letters and send them back
+    #[command(subcommand)]
+    Dlq(dlq::Command),
+    /// Test expressions against written series
+    Test(test::Command),
+    /// Write the completions of a shell to the standard output
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
     /// Build datasets
     #[command(subcommand)]
     Dataset(dataset::Command),
@@ -48,10 +100,23 @@ pub async fn run(
     clock: Clock,
     screen: Screen,
     out: &mut (dyn Write + Send),
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Verdict> {
     match arguments.command {
-        Command::Demo(demo) => demo::run(&demo, clock, screen, out).await,
-        Command::Dataset(command) => dataset::run(&command, out).await,
-        Command::Schemas(schemas) => schemas::run(&schemas, out).await,
+        Command::Demo(demo) => demo::run(&demo, clock, screen, out).await?,
+        Command::Eval(command) => eval::run(&command, screen, out).await?,
+        Command::Expr(command) => expr::run(&command, out)?,
+        Command::Run(command) => return run::run(&command, clock, screen, out).await,
+        Command::Explain(command) => return explain::run(&command, screen, out).await,
+        Command::Validate(command) => return validate::run(&command, screen, out).await,
+        Command::Inspect(command) => inspect::inspect(&command, screen, out).await?,
+        Command::Diff(command) => return inspect::diff(&command, screen, out).await,
+        Command::Dlq(command) => dlq::run(&command, screen, out).await?,
+        Command::Test(command) => return test::run(&command, screen, out),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "metrics", &mut { out });
+        }
+        Command::Dataset(command) => dataset::run(&command, out).await?,
+        Command::Schemas(schemas) => schemas::run(&schemas, out).await?,
     }
+    Ok(Verdict::Well)
 }

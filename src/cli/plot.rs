@@ -31,7 +31,10 @@ pub fn plot(series: &Series, screen: Screen) -> Vec<String> {
         return vec!["nothing to plot: no row has a finite value".to_owned()];
     }
     let values = value_axis(finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
-    let segments = segments(series);
+    let place = |segment: Vec<(TimeNs, f64)>| -> Vec<(f64, f64)> {
+        segment.into_iter().map(|(time, value)| (seconds(first, time), value)).collect()
+    };
+    let segments: Vec<Vec<(f64, f64)>> = segments(series).into_iter().map(place).collect();
     let curve = segments.iter().map(|points| {
         let dataset = Dataset::default().data(points).marker(Marker::Braille).graph_type(GraphType::Line);
         dataset.style(Style::new().fg(Color::Cyan))
@@ -57,11 +60,11 @@ pub fn plot(series: &Series, screen: Screen) -> Vec<String> {
     (0..HEIGHT).map(|row| line(&buffer, row, screen)).collect()
 }
 
-/// The runs of finite values without a pause between them, as seconds since the first time and values.
-fn segments(series: &Series) -> Vec<Vec<(f64, f64)>> {
+/// The runs of finite values without a pause between them.
+pub(super) fn segments(series: &Series) -> Vec<Vec<(TimeNs, f64)>> {
     let times = series.times();
     let longest_step = typical_step(times).saturating_mul(STEPS_IN_A_GAP);
-    let mut segments: Vec<Vec<(f64, f64)>> = Vec::new();
+    let mut segments: Vec<Vec<(TimeNs, f64)>> = Vec::new();
     let mut previous: Option<TimeNs> = None;
     for (&time, &value) in times.iter().zip(series.values()) {
         if !value.is_finite() {
@@ -69,7 +72,7 @@ fn segments(series: &Series) -> Vec<Vec<(f64, f64)>> {
             continue;
         }
         let goes_on = previous.is_some_and(|previous| time.saturating_sub(previous) <= longest_step);
-        let point = (seconds(times[0], time), value);
+        let point = (time, value);
         match segments.last_mut() {
             Some(segment) if goes_on => segment.push(point),
             _ => segments.push(vec![point]),

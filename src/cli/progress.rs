@@ -2,6 +2,7 @@
 //! log stays readable.
 
 use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -75,6 +76,42 @@ impl Progress {
             bar.finish_with_message("");
         }
     }
+}
+
+/// Work that is over in this time shows no bar.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A bar on a terminal for work that knows only which fraction of it is done; elsewhere nothing.
+pub(super) struct Fraction {
+    bar: ProgressBar,
+}
+
+impl Fraction {
+    /// A bar on the standard error of this process, once the work takes longer than a second.
+    #[must_use]
+    pub(super) fn stderr(what: &str) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(1_000), ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{bar:40.cyan} {percent:>3} % {msg:.dim}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self { bar: bar.with_message(what.to_owned()) }
+    }
+
+    /// So much is done, from 0 to 1.
+    pub(super) fn at(&self, fraction: f64) {
+        if self.bar.elapsed() >= PATIENCE {
+            self.bar.set_position(permille(fraction));
+        }
+    }
+
+    /// Takes the bar away.
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits")]
+fn permille(fraction: f64) -> u64 {
+    (fraction.clamp(0.0, 1.0) * 1e3) as u64
 }
 
 #[cfg(test)]

@@ -74,7 +74,14 @@ pub(super) async fn read(
     metrics: &Prefix,
     metric_code: &MetricCode,
 ) -> Result<Metric, Error> {
-    let manifest_key = OutputKeys::new(metrics.folder(metric_code.as_str())?)?.current();
+    read_manifest(storage, OutputKeys::new(metrics.folder(metric_code.as_str())?)?.current()).await
+}
+
+/// Reads the version whose manifest lies there.
+///
+/// # Errors
+/// As [`read`].
+pub(super) async fn read_manifest(storage: &dyn ObjectStorage, manifest_key: Key) -> Result<Metric, Error> {
     let stored = storage.get(&manifest_key, ByteRange::Whole, None).await?;
     let manifest: OutputManifest = serde_json::from_slice(&stored.bytes)
         .map_err(|source| Error::Manifest { key: manifest_key.clone(), source })?;

@@ -55,19 +55,21 @@ fn extremes(series: &Series) -> Option<((TimeNs, f64), (TimeNs, f64))> {
 }
 
 /// How the times of a series are written.
-#[derive(Clone, Copy)]
-enum Times {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Times {
     Days,
     Seconds,
 }
 
 impl Times {
-    fn of(series: &Series) -> Self {
+    /// Days where every time is a midnight.
+    pub(super) fn of(series: &Series) -> Self {
         const DAY_NS: TimeNs = 86_400_000_000_000;
         if series.times().iter().all(|time| time % DAY_NS == 0) { Self::Days } else { Self::Seconds }
     }
 
-    fn text(self, time: TimeNs) -> String {
+    /// The time in UTC.
+    pub(super) fn text(self, time: TimeNs) -> String {
         let format = match self {
             Self::Days => "%Y-%m-%d",
             Self::Seconds => "%Y-%m-%dT%H:%M:%S",
@@ -77,7 +79,7 @@ impl Times {
 }
 
 /// A value, rounded to what a reader can take in; the files have every digit.
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     if value.is_nan() {
         return "null".to_owned();
     }

@@ -14,16 +14,19 @@ use parquet::errors::ParquetError;
 
 use crate::ids::{self, DatasetId, SeriesCode};
 use crate::keys::{self, DataFile, Key, Prefix};
-use crate::storage::{self, ETag, ObjectStorage, PutCondition};
+use crate::manifest::DatasetManifest;
+use crate::storage::{self, ByteRange, ETag, ObjectStorage, PutCondition};
 
 pub mod csv;
 mod manifest;
 mod month;
+pub mod wide;
 
 pub use manifest::{DateRange, Manifest};
 
 use csv::{CurrencyRates, Rates};
 use month::Constants;
+use wide::SeriesRows;
 
 /// The bank publishes the rates of a day at 16:00 Central European Time; a version is dated after that hour in UTC.
 const PUBLISHED_AT_HOUR: i8 = 16;
@@ -109,13 +112,40 @@ impl<'a> Dataset<'a> {
         dataset_id: &DatasetId,
         created_at: Option<Timestamp>,
     ) -> Result<Self, Error> {
-        let (first, last) = date_range(rates);
+        let series = rates.currencies().iter().map(dataset_series).collect::<Result<Vec<_>, _>>()?;
+        Self::assemble(series, datasets, dataset_id, created_at)
+    }
+
+    /// Cuts series of one's own into months and names every object, as [`Dataset::plan`] does.
+    ///
+    /// # Errors
+    /// When a path does not make a key.
+    pub fn plan_series(
+        series: &'a [SeriesRows],
+        datasets: &Prefix,
+        dataset_id: &DatasetId,
+        created_at: Option<Timestamp>,
+    ) -> Result<Self, Error> {
+        let series = series.iter().map(|one| DatasetSeries {
+            code: one.code.clone(),
+            unit: String::new(),
+            observations: &one.observations,
+        });
+        Self::assemble(series.collect(), datasets, dataset_id, created_at)
+    }
+
+    fn assemble(
+        series: Vec<DatasetSeries<'a>>,
+        datasets: &Prefix,
+        dataset_id: &DatasetId,
+        created_at: Option<Timestamp>,
+    ) -> Result<Self, Error> {
+        let (first, last) = date_range(&series);
         let created_at = created_at.unwrap_or_else(|| utc(last, PUBLISHED_AT_HOUR));
         let version_id = version_id(created_at);
         let manifest_key = keys::dataset_manifest(datasets, dataset_id, &version_id)?;
         let projections = keys::projections(&manifest_key, dataset_id, None)?;
 
-        let series = rates.currencies().iter().map(dataset_series).collect::<Result<Vec<_>, _>>()?;
         let mut months = Vec::new();
         for (index, one) in series.iter().enumerate() {
             months.extend(cut(index, one, &projections)?);
@@ -186,6 +216,37 @@ impl<'a> Dataset<'a> {
         Ok(())
     }
 
+    /// Makes this version the current one, unless a newer one is: whoever writes at the same time, the pointer only goes
+    /// forward. Says whether this version is current now.
+    ///
+    /// # Errors
+    /// When the manifest cannot be encoded, or the store fails.
+    pub async fn advance_current(&self, storage: &dyn ObjectStorage) -> Result<bool, Error> {
+        let key = keys::dataset_current(&self.root);
+        let body = Bytes::from(serde_json::to_vec_pretty(&self.manifest)?);
+        loop {
+            let condition = match storage.get(&key, ByteRange::Whole, None).await {
+                Err(storage::Error::NotFound { .. }) => PutCondition::IfAbsent,
+                Err(error) => return Err(error.into()),
+                Ok(current) => {
+                    let stored = serde_json::from_slice::<DatasetManifest>(&current.bytes).ok();
+                    // Versions are named by their time. What names none is replaced.
+                    if stored.and_then(|stored| stored.version_id).is_some_and(|other| other > self.manifest.version_id)
+                    {
+                        return Ok(false);
+                    }
+                    PutCondition::IfMatch(current.etag)
+                }
+            };
+            match storage.put(&key, body.clone(), "application/json", condition).await {
+                Ok(_) => return Ok(true),
+                // Somebody else was faster: look again. Each turn means that another has advanced the pointer.
+                Err(storage::Error::Precondition { .. } | storage::Error::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     fn encode(&self, month: &Month) -> Result<Bytes, Error> {
         let series = &self.series[month.series];
         let constants = Constants { series_code: series.code.as_str(), unit: &series.unit, frequency: FREQUENCY };
@@ -215,9 +276,9 @@ fn cut(index: usize, series: &DatasetSeries<'_>, projections: &Prefix) -> Result
     Ok(months)
 }
 
-/// The first and the last day of any currency.
-fn date_range(rates: &Rates) -> (Date, Date) {
-    let days = || rates.currencies().iter().flat_map(|one| &one.observations).map(|&(date, _)| date);
+/// The first and the last day of any series.
+fn date_range(series: &[DatasetSeries<'_>]) -> (Date, Date) {
+    let days = || series.iter().flat_map(|one| one.observations).map(|&(date, _)| date);
     (days().min().unwrap_or(Date::ZERO), days().max().unwrap_or(Date::ZERO))
 }
 
@@ -369,5 +430,25 @@ mod tests {
         dataset.write(&storage, || ()).await.unwrap();
         assert_eq!(put_count() - before, 1);
         assert_ne!(storage.peek(&changed), Some("other bytes".into()));
+    }
+
+    #[tokio::test]
+    async fn the_pointer_only_goes_forward() {
+        let (rates, storage) = (small(), MemoryStorage::new());
+        let at = |time: &str| {
+            let (datasets, id) = (Prefix::parse("datasets").unwrap(), DatasetId::parse("d").unwrap());
+            Dataset::plan(&rates, &datasets, &id, Some(time.parse().unwrap())).unwrap()
+        };
+        let (older, newer) = (at("2024-02-01T00:00:00Z"), at("2024-02-02T00:00:00Z"));
+        let key = Key::parse("datasets/d/current/manifest.json").unwrap();
+        let current =
+            || serde_json::from_slice::<DatasetManifest>(&storage.peek(&key).unwrap()).unwrap().version_id.unwrap();
+        assert!(older.advance_current(&storage).await.unwrap());
+        assert_eq!(current(), older.manifest().version_id);
+        assert!(newer.advance_current(&storage).await.unwrap());
+        assert!(!older.advance_current(&storage).await.unwrap());
+        assert_eq!(current(), newer.manifest().version_id);
+        storage.insert(&key, "no manifest");
+        assert!(older.advance_current(&storage).await.unwrap());
     }
 }

@@ -21,9 +21,11 @@ use futures::future::try_join;
 
 use crate::config::Config;
 use crate::event::{ErrorCode, Event, Outcome, SCHEMA};
+use crate::expression::Expr;
 use crate::ids::DatasetId;
 use crate::manifest::{InputLineage, Marker, SeriesLineage};
 use crate::request::{self, Run, RunRequest, Work};
+use crate::series::Series;
 use crate::storage::ObjectStorage;
 use crate::telemetry;
 use crate::worker::heartbeat::{Progress, share};
@@ -223,7 +225,7 @@ async fn commit(
     Err(Error::NoVersion)
 }
 
-/// The result of the work and what it was computed from: resolve, plan, read, evaluate, encode.
+/// The result of the work and what it was computed from: prepare, read, evaluate, encode.
 async fn compute(
     work: &Work,
     progress: &Progress,
@@ -231,35 +233,70 @@ async fn compute(
     config: &Config,
 ) -> Result<(Draft, Vec<InputLineage>), Error> {
     let timings = telemetry::Timings::start();
-    let resolved = resolve::resolve(work, config.input_scope, &*ports.storage).await?;
-    let read_plan = plan::plan(work, &resolved, &config.rules.input_prefixes)?;
+    let storage = &*ports.storage;
+    let (resolved, read_plan) = prepare(work, storage, config).await?;
     progress.advance(share::PLANNED);
     timings.planned(&read_plan);
 
     let read_progress = |fraction: f64| progress.advance(share::PLANNED + fraction * (share::READ - share::PLANNED));
+    let outcome = read_planned(&read_plan, storage, config, &read_progress).await?;
+    timings.read(&outcome);
+
+    let lineage = lineage(&resolved, &outcome);
+    let result = value(&work.expression, outcome, config).await?;
+    let (files, compression) = (config.output_files.clone(), config.output_compression);
+    let draft = off_the_runtime(move || Ok(write::encode::encode(&result, &files, compression)?)).await?;
+    progress.advance(share::EVALUATED);
+    timings.evaluated(&draft);
+    Ok((draft, lineage))
+}
+
+/// What the work reads, before anything but manifests and listings is read: resolve, plan.
+///
+/// # Errors
+/// When a dataset cannot be told, or a series has no file.
+pub async fn prepare(
+    work: &Work,
+    storage: &dyn ObjectStorage,
+    config: &Config,
+) -> Result<(Resolved, plan::ReadPlan), Error> {
+    let resolved = resolve::resolve(work, config.input_scope, storage).await?;
+    let read_plan = plan::plan(work, &resolved, &config.rules.input_prefixes)?;
+    Ok((resolved, read_plan))
+}
+
+/// Reads what is planned; `progress` is told the fraction that is done.
+///
+/// # Errors
+/// When an object cannot be read.
+pub async fn read_planned(
+    read_plan: &plan::ReadPlan,
+    storage: &dyn ObjectStorage,
+    config: &Config,
+    progress: &(dyn Fn(f64) + Sync),
+) -> Result<read::ReadOutcome, Error> {
     let settings = read::ReadSettings {
         concurrency: config.read_concurrency,
         page_bytes_limit: config.page_bytes_limit,
         observation_limit: config.observation_limit,
         ..read::ReadSettings::default()
     };
-    let outcome = read::read(&read_plan, &*ports.storage, &settings, &read_progress).await?;
-    timings.read(&outcome);
+    Ok(read::read(read_plan, storage, &settings, progress).await?)
+}
 
-    let lineage = lineage(&resolved, &outcome);
+/// The value of an expression over what was read for it.
+///
+/// # Errors
+/// When a series of the expression was not read.
+pub async fn value(expression: &Expr, outcome: read::ReadOutcome, config: &Config) -> Result<Series, Error> {
     let series: BTreeMap<_, _> =
         outcome.series.into_iter().map(|read| (read.series.series_code, read.observations)).collect();
-    let (expression, calendar) = (work.expression.clone(), config.calendar.clone());
-    let (files, compression) = (config.output_files.clone(), config.output_compression);
-    let draft = off_the_runtime(move || {
+    let (expression, calendar) = (expression.clone(), config.calendar.clone());
+    off_the_runtime(move || {
         let _step = tracing::debug_span!(target: telemetry::STEPS, "evaluate", series = series.len()).entered();
-        let result = evaluate::evaluate(&expression, series, &calendar)?;
-        Ok::<Draft, Error>(write::encode::encode(&result, &files, compression)?)
+        Ok(evaluate::evaluate(&expression, series, &calendar)?)
     })
-    .await?;
-    progress.advance(share::EVALUATED);
-    timings.evaluated(&draft);
-    Ok((draft, lineage))
+    .await
 }
 
 /// Long computations leave the runtime's threads to heartbeats and deadlines.

@@ -3,6 +3,8 @@
 //! Lambda itself deletes what the worker does not report as failed, so two things are left: when failed records come
 //! back, and where those go that nobody can ever process.
 
+pub mod letters;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

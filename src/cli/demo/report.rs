@@ -3,11 +3,12 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use crate::cli::events::{self, indented, wrap};
 use crate::cli::plot::plot;
 use crate::cli::readback::Metric;
 use crate::cli::screen::{Colour, Screen};
-use crate::cli::table::{grouped, table};
-use crate::event::{Event, Outcome};
+use crate::cli::table::table;
+use crate::event::Event;
 
 /// Everything that happened.
 #[derive(Debug)]
@@ -120,25 +121,11 @@ fn show_batches(batches: &[Batch], screen: Screen, out: &mut dyn Write) -> io::R
     Ok(())
 }
 
-fn show_events(events: &[Event], screen: Screen, out: &mut dyn Write) -> io::Result<()> {
+fn show_events(happened: &[Event], screen: Screen, out: &mut dyn Write) -> io::Result<()> {
     heading("events published, in order", screen, out)?;
-    let code_width = events.iter().map(|event| event.metric_code().as_str().len()).max().unwrap_or(0);
-    for event in events {
-        let start = format!("{:<20}  {:<code_width$}  ", event.type_name(), event.metric_code().as_str());
-        match event {
-            Event::MetricRunStarted { run_id, .. } => {
-                writeln!(out, "{start}{}", screen.paint(Colour::Dim, &format!("run {run_id}")))?;
-            }
-            Event::MetricRunHeartbeat { progress, .. } => writeln!(out, "{start}{:.0} %", progress * 100.0)?,
-            Event::MetricRunCompleted { outcome: Outcome::Success { version_ts, row_count, .. }, .. } => {
-                let rows = grouped(usize::try_from(*row_count).unwrap_or(usize::MAX));
-                writeln!(out, "{start}{}  {rows} rows, version {version_ts}", screen.paint(Colour::Green, "SUCCESS"))?;
-            }
-            Event::MetricRunCompleted { outcome: Outcome::Failure { error, .. }, .. } => {
-                writeln!(out, "{start}{}", screen.paint(Colour::Red, "FAILURE"))?;
-                indented(error, screen, out)?;
-            }
-        }
+    let code_width = happened.iter().map(|event| event.metric_code().as_str().len()).max().unwrap_or(0);
+    for event in happened {
+        events::show(event, code_width, screen, out)?;
     }
     Ok(())
 }
@@ -171,33 +158,12 @@ fn show_files(story: &Story, screen: Screen, out: &mut dyn Write) -> io::Result<
     Ok(())
 }
 
-fn indented(text: &str, screen: Screen, out: &mut dyn Write) -> io::Result<()> {
-    wrap(text, screen.width.saturating_sub(4)).iter().try_for_each(|line| writeln!(out, "    {line}"))
-}
-
-/// Lines of whole words, no wider than the width unless a word is.
-fn wrap(text: &str, width: u16) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let Some(line) = lines.last_mut() else { break };
-        if line.is_empty() {
-            line.push_str(word);
-        } else if line.chars().count() + 1 + word.chars().count() <= usize::from(width) {
-            line.push(' ');
-            line.push_str(word);
-        } else {
-            lines.push(word.to_owned());
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::event::{ErrorCode, SCHEMA};
+    use crate::event::{ErrorCode, Outcome, SCHEMA};
     use crate::ids::{MetricCode, RunId};
     use crate::keys::VersionTs;
     use crate::series::{NULL, Series};
