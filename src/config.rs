@@ -142,10 +142,11 @@ impl Config {
         let output_files = reader.choice("OUTPUT_FORMAT", OutputFormat::Both, &OUTPUT_FORMATS).files();
         let output_compression = reader.choice("OUTPUT_COMPRESSION", OutputCompression::Snappy, &OUTPUT_COMPRESSIONS);
         let calendar = reader.calendar();
-        let read_concurrency = reader.read_concurrency();
+        let memory_mb = reader.memory_mb();
+        let read_concurrency = reader.read_concurrency(memory_mb);
         let rules = reader.rules();
         let page_bytes_limit = reader.number("LIMIT_PAGE_BYTES", 64 << 20, 1 << 10, 1 << 31);
-        let observation_limit = reader.observation_limit();
+        let observation_limit = reader.observation_limit(memory_mb);
         let log_level = reader.log_level();
         let prometheus_address = reader.prometheus_address();
         let (aws, queue_urls) = (reader.aws(), reader.queue_urls());
@@ -315,21 +316,25 @@ impl Reader<'_> {
         })
     }
 
+    /// The function's memory, as Lambda tells it.
+    fn memory_mb(&mut self) -> Option<u64> {
+        const NAME: &str = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE";
+        self.text(NAME).map(|_| self.number(NAME, 1_024, 1, 1 << 20))
+    }
+
     /// An observation takes 16 bytes as it is read and as many again in a result and in each of its files; a page of a
     /// few bytes can stand for millions of them. One for each 64 bytes of memory leaves a run within its function.
     /// Outside of Lambda the memory is taken to be 4 GB.
-    fn observation_limit(&mut self) -> u64 {
+    fn observation_limit(&mut self, memory_mb: Option<u64>) -> u64 {
         const PER_MEGABYTE: u64 = (1 << 20) / 64;
-        let memory_mb = self.number("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 4_096, 1, 1 << 20);
-        self.number("LIMIT_OBSERVATIONS", memory_mb * PER_MEGABYTE, 1, 1 << 40)
+        self.number("LIMIT_OBSERVATIONS", memory_mb.unwrap_or(4_096) * PER_MEGABYTE, 1, 1 << 40)
     }
 
     /// A request in flight holds a connection with its TLS state and an object of up to 1 MiB, and Lambda gives CPU
     /// in proportion to memory: one request for each 16 MB keeps the smallest function within its memory, and 128 is
     /// where one prefix of S3 and one network card stop getting faster.
-    fn read_concurrency(&mut self) -> NonZeroUsize {
-        let memory_mb = self.number("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 1_024, 1, 1 << 20);
-        let from_memory = (memory_mb / 16).clamp(8, 128);
+    fn read_concurrency(&mut self, memory_mb: Option<u64>) -> NonZeroUsize {
+        let from_memory = usize::try_from(memory_mb.unwrap_or(1_024) / 16).unwrap_or(usize::MAX).clamp(8, 128);
         let concurrency = self.number("READ_CONCURRENCY", from_memory, 1, 1_024);
         NonZeroUsize::new(concurrency).unwrap_or(NonZeroUsize::MIN)
     }

@@ -376,7 +376,7 @@ impl Parser<'_> {
     fn call(&mut self, name: &str, call: Call, offset: usize) -> Result<Parsed, Error> {
         let (window_op, composite_op) = (WindowOp::parse(name), CompositeOp::parse(name));
         match (window_op, composite_op, &call.window) {
-            (None, None, _) => Err(self.error(offset, Problem::Function { found: super::shorten(name) })),
+            (None, None, _) => Err(self.error(offset, Problem::Function { found: super::parse::shorten(name) })),
             (Some(op), _, Some(_)) => self.window(op, call, offset),
             (None, Some(op), Some((_, _, at))) => Err(self.error(*at, Problem::NotAWindow { op: op.as_str() })),
             (_, Some(op), None) => self.composite(op, call, offset),
