@@ -271,12 +271,13 @@ impl VersionTs {
         jiff::tz::Offset::UTC.to_timestamp(self.0).map_or(0, jiff::Timestamp::as_second)
     }
 
-    /// Reads `2025-01-15T10-30-00`; nothing else is a version.
+    /// Reads `2025-01-15T10-30-00`; nothing else is a version, and no second outside the range of [`Self::from_unix_seconds`].
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let datetime = DateTime::strptime(VERSION_FORMAT, text).ok()?;
         let version = Self(datetime);
-        (version.to_string() == text).then_some(version)
+        let is_in_range = Self::from_unix_seconds(version.unix_seconds()) == version;
+        (is_in_range && version.to_string() == text).then_some(version)
     }
 
     /// The next second.
@@ -541,7 +542,17 @@ mod tests {
         assert_eq!(version.to_string(), "2025-01-15T10-30-00");
         assert_eq!(VersionTs::parse("2025-01-15T10-30-00"), Some(version));
         assert_eq!(version.next().to_string(), "2025-01-15T10-30-01");
-        for text in ["2025-01-15T10:30:00", "2025-01-15", "2025-1-15T10-30-00", "2025-02-30T00-00-00", "current", ""] {
+        for text in [
+            "2025-01-15T10:30:00",
+            "2025-01-15",
+            "2025-1-15T10-30-00",
+            "2025-02-30T00-00-00",
+            "current",
+            "",
+            "-225-01-15T10-30-00",
+            "0000-01-01T00-00-00",
+            "9999-12-31T23-59-59",
+        ] {
             assert_eq!(VersionTs::parse(text), None, "{text}");
         }
     }
