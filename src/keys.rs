@@ -152,6 +152,12 @@ impl Prefix {
         Key::parse(&format!("{}{relative}", self.0))
     }
 
+    /// The path of a key below this folder, as a key of its own; nothing where the key lies elsewhere.
+    #[must_use]
+    pub fn relative(&self, key: &Key) -> Option<Key> {
+        Key::parse(key.0.strip_prefix(&self.0)?).ok()
+    }
+
     /// The folder in this folder.
     ///
     /// # Errors
