@@ -32,7 +32,7 @@ SAMPLE_BUCKET := target/invoke/bucket
 DOCKER ?= docker
 IMAGE ?= metrics-engine-worker
 
-.PHONY: help venv fmt lint test coverage fuzz soak schemas errors demo invoke poll image build deploy deploy-cargo validate scan deny supply-venv
+.PHONY: help venv fmt lint test coverage fuzz soak schemas errors pictures demo invoke poll image build deploy deploy-cargo validate scan deny supply-venv
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -73,6 +73,9 @@ schemas: ## Write the contracts as JSON Schemas and an AsyncAPI document into sc
 errors: ## Write the error catalogue docs/errors.md
 	UPDATE_DOCS=1 cargo test --test errors the_catalogue
 
+pictures: venv ## Draw the pictures of docs/expressions.md
+	UPDATE_DOCS=1 cargo test --test guide the_pictures
+
 fuzz: ## Fuzz each target for FUZZ_SECONDS (needs a nightly toolchain; installs cargo-fuzz)
 	@rustup run nightly rustc --version > /dev/null 2>&1 || { echo "fuzzing needs a nightly compiler: rustup toolchain install nightly"; exit 1; }
 	@cargo fuzz --version > /dev/null 2>&1 || cargo +nightly install cargo-fuzz --locked
@@ -95,7 +98,7 @@ invoke: venv $(SAMPLE_BUCKET)/datasets ## Send EVENT=events/….json, or several
 	@$(VENV)/bin/python tools/invoke.py $(SAMPLE_BUCKET) $(EVENT)
 
 $(SAMPLE_BUCKET)/datasets: $(SAMPLE_DATA)
-	cargo run --bin metrics -- dataset build --csv $< --into $(SAMPLE_BUCKET)
+	cargo run --bin metrics -- dataset build --columns rates --csv $< --into $(SAMPLE_BUCKET)
 	@touch $@
 
 poll: ## Run the worker on this machine over AWS_SQS_RUN_REQUEST_QUEUE_URL; settings from .env, Ctrl-C ends it

@@ -85,6 +85,8 @@ pub struct SeriesRead {
     pub objects_digest: String,
     /// Observations that one read later replaced.
     pub dropped_duplicates: u64,
+    /// Observations that are earlier than the one read before them.
+    pub out_of_order: u64,
     /// Rows in the series' own folder that belong to other series.
     pub foreign_rows: u64,
 }
@@ -239,6 +241,7 @@ impl Collected {
             let PlannedSeries { series_code, dataset_id } = series.clone();
             return Err(Error::NoObservations { series_code, dataset_id });
         }
+        let out_of_order = self.observations.descents() as u64;
         let (observations, dropped_count) = self.observations.finish();
         Ok(SeriesRead {
             series: series.clone(),
@@ -246,6 +249,7 @@ impl Collected {
             object_count: self.object_count,
             objects_digest: hex::encode(self.objects_digest.finalize()),
             dropped_duplicates: dropped_count as u64,
+            out_of_order,
             foreign_rows: self.foreign_rows,
         })
     }
