@@ -71,9 +71,14 @@ async fn a_bucket_and_a_part_of_one_are_as_good_as_a_folder() {
     let keys = aws.keys(BUCKET, "").await;
     let below = keys.iter().filter_map(|key| key.strip_prefix("team/data/")).count();
     assert_eq!(below * 2, keys.len(), "the same objects at the root and below the prefix: {keys:?}");
+    std::fs::write(folder.path().join("bad.csv"), "day,a b\n2024-01-31,1\n").unwrap();
     let answers = [
         (vec!["eval", "A", "--data", "s3://nowhere"], "nowhere"),
         (vec!["eval", "A", "--data", "s3://locations/other"], "no dataset under datasets/ in s3://locations/other"),
+        (
+            vec!["dataset", "build", "--csv", "bad.csv", "--into", "b"],
+            "error: bad.csv: line 1, column 2: seriesCode \"a b\" may hold only letters, digits and . _ : - and may not be . or ..\n",
+        ),
         (vec!["eval", "A", "--data", "gs://locations"], "a location is a folder or begins with s3://"),
     ];
     for (arguments, expected) in answers {

@@ -195,7 +195,10 @@ pub(super) fn line(letter: &ReceivedRecord, screen: Screen, out: &mut (dyn Write
     let group = letter.group_id.as_deref().unwrap_or("-");
     let run = run_id(letter).map_or_else(String::new, |run_id| format!("  run {run_id}"));
     writeln!(out, "{}  group {group}{run}", screen.paint(Colour::Bold, &letter.message_id))?;
-    events::indented(attribute(letter, REASON), screen, out)
+    match attribute(letter, REASON) {
+        "" => Ok(()),
+        reason => events::indented(reason, screen, out),
+    }
 }
 
 async fn send_back(redrive: &Redrive, screen: Screen, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
