@@ -8,6 +8,7 @@ mod template;
 use std::collections::BTreeSet;
 use std::fs;
 
+use metrics_engine::event::ErrorCode;
 use metrics_engine::telemetry::{METRICS, NAMESPACE};
 use serde_json::{Value, json};
 use template::{expanded, of_type, root};
@@ -153,6 +154,40 @@ fn alarms_and_dashboard_refer_to_metrics_and_sections_that_exist() {
     assert!(dashboards.iter().all(|(_, dashboard)| dashboard_metrics(&dashboard_body(dashboard)).len() >= 10));
     let broken = broken(&template, &read("docs/runbook.md"));
     assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// What has to wake somebody up, as namespace, metric and, where it matters, whose.
+const WATCHED: [(&str, &str, &str); 9] = [
+    ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "RunRequestDeadLetterQueue"),
+    ("AWS/SQS", "ApproximateAgeOfOldestMessage", "RunRequestQueue"),
+    ("AWS/SQS", "NumberOfMessagesDeleted", "RunRequestQueue"),
+    ("AWS/Lambda", "Errors", "WorkerFunction"),
+    ("AWS/Lambda", "Throttles", "WorkerFunction"),
+    ("AWS/Lambda", "Duration", "WorkerFunction"),
+    ("MetricsEngine", "metric_runs_failed_total", "worker"),
+    ("AWS/SNS", "NumberOfNotificationsFailed", "RunRequestedTopic"),
+    ("AWS/SNS", "NumberOfNotificationsFailed", "RunCompletedTopic"),
+];
+
+#[test]
+fn everything_that_has_to_wake_somebody_up_has_its_alarm() {
+    let template = expanded();
+    let alarms = of_type(&template, "AWS::CloudWatch::Alarm");
+    for (namespace, metric, whose) in WATCHED {
+        let is_watched = alarms.iter().any(|(_, alarm)| {
+            let names_it = alarm_metrics(alarm).contains(&(namespace.to_owned(), metric.to_owned()));
+            names_it && alarm.to_string().contains(&format!("\"{whose}\""))
+        });
+        assert!(is_watched, "nobody watches {metric} of {whose}");
+    }
+    let codes: BTreeSet<_> = alarms
+        .iter()
+        .filter(|(_, alarm)| alarm["MetricName"] == "metric_runs_failed_total")
+        .flat_map(|(_, alarm)| alarm["Dimensions"].as_array().unwrap())
+        .filter(|dimension| dimension["Name"] == "error_code")
+        .map(|dimension| dimension["Value"].as_str().unwrap())
+        .collect();
+    assert_eq!(codes, ErrorCode::ALL.map(ErrorCode::as_str).into_iter().collect());
 }
 
 #[test]

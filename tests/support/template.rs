@@ -14,12 +14,20 @@ pub fn root() -> &'static Path {
 
 /// The template after the SAM transform.
 pub fn expanded() -> Value {
+    read()["expanded"].take()
+}
+
+/// The template as it is written, short tags written out.
+pub fn source() -> Value {
+    read()["source"].take()
+}
+
+fn read() -> Value {
     let python = root().join(".venv/bin/python");
     assert!(python.exists(), "{} is missing: run make venv", python.display());
     let output = Command::new(python).arg(root().join("tools/template.py")).arg("json").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let both: Value = serde_json::from_slice(&output.stdout).unwrap();
-    both["expanded"].clone()
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 pub fn of_type<'a>(template: &'a Value, kind: &str) -> Vec<(&'a str, &'a Value)> {

@@ -15,7 +15,7 @@ const MAY_NAME_EVERY_ACTION: [&str; 1] = ["AccountAdministersKey"];
 
 type Law = fn(&Value) -> Vec<String>;
 
-const LAWS: [Law; 9] = [
+const LAWS: [Law; 12] = [
     the_queue_hides_a_batch_for_six_timeouts,
     a_message_is_received_five_times_before_it_is_dead,
     dead_letters_outlive_the_queue,
@@ -25,6 +25,9 @@ const LAWS: [Law; 9] = [
     no_statement_allows_everything,
     the_role_has_the_rights_of_the_contract,
     what_holds_data_is_private,
+    everything_is_encrypted,
+    the_bucket_keeps_versions_and_ends_unfinished_uploads,
+    tracing_and_retention_are_parameters,
 ];
 
 pub(crate) fn violations(template: &Value) -> Vec<String> {
@@ -242,6 +245,90 @@ fn what_holds_data_is_private(template: &Value) -> Vec<String> {
                 broken.push(format!("{name} accepts requests without TLS"));
             }
         }
+    }
+    broken
+}
+
+fn everything_is_encrypted(template: &Value) -> Vec<String> {
+    let mut broken = Vec::new();
+    let own_key = |id: Value, otherwise: Value| json!({"Fn::If": ["CreateKey", id, otherwise]});
+    let (key, key_arn) = (json!({"Ref": "EncryptionKey"}), json!({"Fn::GetAtt": ["EncryptionKey", "Arn"]}));
+    let none = json!({"Ref": "AWS::NoValue"});
+    let mut expect = |resource: &str, properties: &Value, name: &str, expected: &Value| {
+        if &properties[name] != expected {
+            broken.push(format!("{resource} is encrypted with {name} {}, not {expected}", properties[name]));
+        }
+    };
+    for (name, queue) in of_type(template, "AWS::SQS::Queue") {
+        expect(name, queue, "KmsMasterKeyId", &own_key(key.clone(), none.clone()));
+        expect(name, queue, "SqsManagedSseEnabled", &own_key(none.clone(), json!(true)));
+    }
+    for (name, topic) in of_type(template, "AWS::SNS::Topic") {
+        expect(name, topic, "KmsMasterKeyId", &own_key(key.clone(), json!("alias/aws/sns")));
+    }
+    // Without a key of their own both are encrypted with one of AWS's, always.
+    for (kind, property) in [("AWS::Logs::LogGroup", "KmsKeyId"), ("AWS::Lambda::Function", "KmsKeyArn")] {
+        for (name, properties) in of_type(template, kind) {
+            expect(name, properties, property, &own_key(key_arn.clone(), none.clone()));
+        }
+    }
+    let of_bucket = json!({"SSEAlgorithm": own_key(json!("aws:kms"), json!("AES256")),
+        "KMSMasterKeyID": own_key(key_arn, none)});
+    for (name, bucket) in of_type(template, "AWS::S3::Bucket") {
+        let rule = &bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"][0];
+        expect(name, rule, "ServerSideEncryptionByDefault", &of_bucket);
+    }
+    for (name, key) in of_type(template, "AWS::KMS::Key") {
+        expect(name, key, "EnableKeyRotation", &json!(true));
+    }
+    broken
+}
+
+fn the_bucket_keeps_versions_and_ends_unfinished_uploads(template: &Value) -> Vec<String> {
+    let mut broken = Vec::new();
+    for (name, bucket) in of_type(template, "AWS::S3::Bucket") {
+        if bucket["VersioningConfiguration"]["Status"] != "Enabled" {
+            broken.push(format!("{name} keeps no versions"));
+        }
+        let rules = bucket["LifecycleConfiguration"]["Rules"].as_array();
+        let ends_uploads = |rule: &Value| {
+            let days = number(&rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]);
+            let is_everywhere = rule.get("Prefix").is_none() && rule.get("TagFilters").is_none();
+            rule["Status"] == "Enabled" && is_everywhere && days.is_some_and(|days| (1..=7).contains(&days))
+        };
+        if !rules.is_some_and(|rules| rules.iter().any(ends_uploads)) {
+            broken.push(format!("unfinished uploads stay in {name}"));
+        }
+        if template["Resources"][name]["DeletionPolicy"] != "Retain" {
+            broken.push(format!("{name} goes with its stack"));
+        }
+    }
+    broken
+}
+
+fn tracing_and_retention_are_parameters(template: &Value) -> Vec<String> {
+    let mut broken = Vec::new();
+    let tracing = property(template, "WorkerFunction", "TracingConfig");
+    let modes = &template["Parameters"]["Tracing"]["AllowedValues"];
+    if tracing != &json!({"Mode": {"Ref": "Tracing"}}) || modes != &json!(["Active", "PassThrough"]) {
+        broken.push(format!("tracing is {tracing} of {modes}"));
+    }
+    for (name, group) in of_type(template, "AWS::Logs::LogGroup") {
+        if group["RetentionInDays"] != json!({"Ref": "LogRetentionDays"}) {
+            broken.push(format!("{name} is not kept for LogRetentionDays"));
+        }
+    }
+    let own = property(template, "WorkerFunction", "LoggingConfig");
+    if own["LogGroup"] != json!({"Ref": "WorkerLogGroup"}) || own["LogFormat"] != "JSON" {
+        broken.push(format!("the function logs to {own}"));
+    }
+    let architectures = property(template, "WorkerFunction", "Architectures");
+    let parameter = &template["Parameters"]["Architecture"];
+    if architectures != &json!([{"Ref": "Architecture"}])
+        || parameter["Default"] != "arm64"
+        || parameter["AllowedValues"] != json!(["arm64", "x86_64"])
+    {
+        broken.push(format!("the function is built for {architectures} of {parameter}"));
     }
     broken
 }
