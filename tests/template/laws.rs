@@ -84,10 +84,10 @@ fn a_message_is_received_five_times_before_it_is_dead(template: &Value) -> Vec<S
 
 fn dead_letters_outlive_the_queue(template: &Value) -> Vec<String> {
     let [source, dead] = ["RunRequestQueue", "RunRequestDeadLetterQueue"]
-        .map(|queue| property(template, queue, "MessageRetentionPeriod"));
-    match (number(source), number(dead)) {
-        (Some(source), Some(dead)) if dead > source => vec![],
-        _ => vec![format!("dead letters are kept for {dead} s, requests for {source} s")],
+        .map(|queue| bounds(template, property(template, queue, "MessageRetentionPeriod")));
+    match (source, dead) {
+        (Some((_, longest)), Some((shortest, _))) if shortest > longest => vec![],
+        _ => vec![format!("dead letters are kept for {dead:?} s, requests for {source:?} s")],
     }
 }
 
