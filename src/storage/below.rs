@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, PutCondition};
+use super::{ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, Part, PutCondition, Upload};
 use crate::keys::{self, Key, Prefix};
 
 /// A folder of a store.
@@ -25,6 +25,13 @@ impl<S> Below<S> {
 
     fn key(&self, operation: &'static str, key: &Key) -> Result<Key, Error> {
         self.root.join(key.as_str()).map_err(|error| refused(operation, key.as_str(), &error))
+    }
+}
+
+impl<S> Below<S> {
+    /// The upload as the store below knows it.
+    fn upload(&self, upload: &Upload) -> Result<Upload, Error> {
+        Ok(Upload { key: self.key("upload", &upload.key)?, id: upload.id.clone() })
     }
 }
 
@@ -69,5 +76,27 @@ impl<S: ObjectStorage> ObjectStorage for Below<S> {
         let whole = self.key("put", key)?;
         let answer = self.inner.put(&whole, body, content_type, condition).await;
         answer.map_err(|error| relative(error, key.as_str()))
+    }
+
+    async fn begin_upload(&self, key: &Key, content_type: &'static str) -> Result<Upload, Error> {
+        let whole = self.key("begin of an upload", key)?;
+        let begun = self.inner.begin_upload(&whole, content_type).await;
+        let begun = begun.map_err(|error| relative(error, key.as_str()))?;
+        Ok(Upload { key: key.clone(), id: begun.id })
+    }
+
+    async fn upload_part(&self, upload: &Upload, number: u16, body: Bytes) -> Result<Part, Error> {
+        let answer = self.inner.upload_part(&self.upload(upload)?, number, body).await;
+        answer.map_err(|error| relative(error, upload.key.as_str()))
+    }
+
+    async fn complete_upload(&self, upload: &Upload, parts: &[Part], condition: PutCondition) -> Result<ETag, Error> {
+        let answer = self.inner.complete_upload(&self.upload(upload)?, parts, condition).await;
+        answer.map_err(|error| relative(error, upload.key.as_str()))
+    }
+
+    async fn abort_upload(&self, upload: &Upload) -> Result<(), Error> {
+        let answer = self.inner.abort_upload(&self.upload(upload)?).await;
+        answer.map_err(|error| relative(error, upload.key.as_str()))
     }
 }
