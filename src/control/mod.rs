@@ -5,7 +5,21 @@
 //! runs on, and a sweeper notices those of which nothing is heard. All state is in Postgres: any number of instances
 //! work side by side.
 
+// The vocabulary: values, no database.
 pub mod status;
+pub mod rejection;
+pub mod message;
 pub mod instant;
-pub mod database;
+
+// What is done, each in one transaction.
+pub mod catalogue;
+pub mod update;
+pub mod release;
+pub mod feedback;
+pub mod runs;
+pub mod outbox;
+pub mod sweep;
+
+// The edges.
 pub mod config;
+pub mod database;

@@ -1,8 +1,11 @@
 //! The control plane on a real Postgres.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
+#![allow(unreachable_pub, dead_code, reason = "modules of one test binary")]
 
 #[path = "../support/postgres.rs"]
 #[allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of the support")]
 mod postgres;
 
+mod defects;
 mod schema;
+mod world;
