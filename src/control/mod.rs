@@ -20,6 +20,13 @@ pub mod runs;
 pub mod outbox;
 pub mod sweep;
 
+// Whoever calls: queues, the clock, people.
+pub mod batch;
+pub mod service;
+pub mod lambda;
+pub mod serve;
+
 // The edges.
 pub mod config;
 pub mod database;
+pub mod sample;

@@ -7,5 +7,7 @@
 mod postgres;
 
 mod defects;
+mod many;
+mod messages;
 mod schema;
 mod world;

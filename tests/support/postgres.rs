@@ -78,7 +78,7 @@ fn options(port: u16) -> PgConnectOptions {
     options.database("postgres").ssl_mode(sqlx::postgres::PgSslMode::Disable)
 }
 
-fn settings(port: u16, name: &str) -> DatabaseSettings {
+pub fn settings(port: u16, name: &str) -> DatabaseSettings {
     DatabaseSettings {
         host: "127.0.0.1".to_owned(),
         port,
