@@ -9,5 +9,6 @@ mod postgres;
 mod defects;
 mod many;
 mod messages;
+mod properties;
 mod schema;
 mod world;
