@@ -32,7 +32,7 @@ SAMPLE_BUCKET := target/invoke/bucket
 DOCKER ?= docker
 IMAGE ?= metrics-engine-worker
 
-.PHONY: help venv fmt lint test coverage fuzz soak schemas errors queries queries-check demo invoke poll image build deploy deploy-cargo validate scan deny supply-venv
+.PHONY: help venv fmt lint test coverage fuzz soak schemas errors queries queries-check FORCE demo invoke poll image build deploy deploy-cargo validate scan deny supply-venv
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -74,15 +74,19 @@ errors: ## Write the error catalogue docs/errors.md
 	UPDATE_DOCS=1 cargo test --test errors the_catalogue
 
 # A query macro asks the database of DATABASE_URL, and writes what it was told where SQLX_OFFLINE_DIR says.
-queries: venv ## Check the queries of the control plane against a private Postgres, and write what a build without one needs into .sqlx
-	@rm -rf target/queries && mkdir -p target/queries
+target/queries: FORCE | venv
+	@rm -rf $@ && mkdir -p $@
 	@touch src/lib.rs
-	SQLX_OFFLINE_DIR=$(CURDIR)/target/queries $(VENV)/bin/python tools/postgres.py -- \
-		bash -ec 'for step in migrations/*.up.sql; do psql -qv ON_ERROR_STOP=1 -f $$step "$$DATABASE_URL"; done; cargo check --lib'
-	@rm -rf .sqlx && mv target/queries .sqlx
+	SQLX_OFFLINE_DIR=$(CURDIR)/$@ $(VENV)/bin/python tools/postgres.py -- bash -ec \
+		'for step in migrations/*.up.sql; do psql -qv ON_ERROR_STOP=1 -f $$step "$$DATABASE_URL"; done; cargo check --lib'
 
-queries-check: queries ## Fail where .sqlx is not what the queries and the migrations say
-	@git diff --exit-code --stat -- .sqlx && test -z "$$(git status --porcelain -- .sqlx)"
+FORCE:
+
+queries: target/queries ## Check the control plane's queries against a private Postgres, and write what a build without one needs into .sqlx
+	@rm -rf .sqlx && cp -r $< .sqlx
+
+queries-check: target/queries ## Fail where .sqlx is not what the queries and the migrations say
+	@diff -r .sqlx $< || { echo "run make queries"; exit 1; }
 
 fuzz: ## Fuzz each target for FUZZ_SECONDS (needs a nightly toolchain; installs cargo-fuzz)
 	@rustup run nightly rustc --version > /dev/null 2>&1 || { echo "fuzzing needs a nightly compiler: rustup toolchain install nightly"; exit 1; }
@@ -98,6 +102,7 @@ soak: venv ## Run for hours what the tests run for seconds
 	KILLS=500 cargo test --test kill -- --nocapture
 	SOAK_SEEDS=100000 cargo test --test faults -- --exact seeds --nocapture
 	SOAK_BATCHES=1000000 cargo test --test batch_laws -- --nocapture
+	SOAK_EVENTS=1000000 cargo test --test control many:: -- --nocapture
 
 demo: ## Run the demo on the sample data
 	cargo run --bin metrics -- demo

@@ -27,6 +27,8 @@ CREATE TABLE metric_runs (
     started_at        timestamptz,
     finished_at       timestamptz,
     last_heartbeat_at timestamptz,
+    -- When the last sign of its worker came, by this database's clock: the worker's own may be wrong.
+    heard_at          timestamptz,
     progress          double precision CHECK (progress BETWEEN 0 AND 1),
     error             text,
     error_code        text,

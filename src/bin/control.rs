@@ -14,10 +14,10 @@ use serde_json::Value;
 
 /// The control plane of the metrics engine, as a Lambda function unless told otherwise
 #[derive(clap::Parser)]
-#[command(name = "control", version)]
+#[command(name = "control", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     /// Poll the queues, relay and sweep until SIGTERM or SIGINT comes; reads .env
-    #[arg(long, conflicts_with = "command")]
+    #[arg(long)]
     serve: bool,
     #[command(subcommand)]
     command: Option<Command>,

@@ -68,7 +68,7 @@ pub struct Patience {
     pub heartbeat: Duration,
 }
 
-/// Every variable that is read; `.env.example` lists the same, and a test compares them.
+/// Every variable that is read; `.env.control.example` lists the same, and a test compares them.
 pub const VARIABLES: [&str; 45] = [
     "DB_HOST",
     "DB_PORT",
@@ -303,6 +303,20 @@ mod tests {
         let queues = read(&variables).unwrap().queues;
         assert_eq!(queues.started.dead_letter_url.as_deref(), Some("http://own"));
         assert_eq!(queues.heartbeat.dead_letter_url.as_deref(), Some("http://all"));
+    }
+
+    #[test]
+    fn the_example_lists_every_variable_with_its_default() {
+        let example = include_str!("../../.env.control.example");
+        let lines: BTreeMap<&str, &str> =
+            example.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('=')).collect();
+        assert_eq!(lines.keys().copied().collect::<std::collections::BTreeSet<_>>(), VARIABLES.into());
+        let minimal = minimal();
+        let from_example = ControlConfig::from_lookup(|name| {
+            let own = minimal.get(name).or_else(|| lines.get(name));
+            own.map(|&value| value.to_owned())
+        });
+        assert_eq!(format!("{:?}", from_example.unwrap()), format!("{:?}", read(&minimal).unwrap()));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub async fn started(pool: &PgPool, message: &Started) -> Result<RunStatus, Erro
                UPDATE metric_runs SET
                    status = CASE WHEN status = 'dispatched' THEN 'running' ELSE status END,
                    started_at = COALESCE(started_at, $3, clock_timestamp()),
-                   last_heartbeat_at = GREATEST(last_heartbeat_at, LEAST($3, clock_timestamp()))
+                   heard_at = clock_timestamp()
                WHERE id = $1 AND metric_code = $2 AND status NOT IN ('pending_dependencies', 'queued')
                RETURNING status),
            logged AS (
@@ -53,6 +53,7 @@ pub async fn heartbeat(pool: &PgPool, message: &Heartbeat) -> Result<RunStatus, 
                status = CASE WHEN status = 'dispatched' THEN 'running' ELSE status END,
                started_at = COALESCE(started_at, LEAST($4, clock_timestamp())),
                last_heartbeat_at = GREATEST(last_heartbeat_at, LEAST($4, clock_timestamp())),
+               heard_at = clock_timestamp(),
                -- Of two heartbeats the later one counts, whichever comes first.
                progress = CASE WHEN last_heartbeat_at > $4 THEN progress ELSE COALESCE($3, progress) END
            WHERE id = $1 AND metric_code = $2 AND status IN ('dispatched', 'running')

@@ -61,7 +61,7 @@ async fn silent(pool: &PgPool, patience: &Patience) -> Result<u64, sqlx::Error> 
                  WHERE (r.status = 'dispatched' AND r.dispatched_at < clock_timestamp() - $1 * interval '1 second'
                         -- What waits to be published is nobody's silence.
                         AND NOT EXISTS (SELECT FROM outbox o WHERE o.run_id = r.id)
-                     OR r.status = 'running' AND COALESCE(r.last_heartbeat_at, r.started_at, r.dispatched_at)
+                     OR r.status = 'running' AND COALESCE(r.heard_at, r.dispatched_at)
                         < clock_timestamp() - $2 * interval '1 second')
                  ORDER BY r.id LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED)",
             patience.start.as_secs_f64(),

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use metrics_engine::control::batch::{self, Handling};
 use metrics_engine::control::database::{self, DatabaseSettings};
 use metrics_engine::control::outbox::{self, Outgoing, PublishError, RequestPublisher};
+use metrics_engine::control::rejection::Error;
 use metrics_engine::control::status::RunStatus;
 use metrics_engine::worker::deadline::Deadline;
 use metrics_engine::worker::queue::ReceivedRecord;
@@ -113,8 +114,9 @@ async fn run_until_drained(world: &World, random: &mut StdRng) -> usize {
         *victim = launch(&world.database.settings);
         kills += 1;
         // What it had claimed would be free again after a minute.
-        let sooner = "UPDATE outbox SET claimed_until = LEAST(claimed_until, now() + interval '0.5 seconds')
-                      WHERE claimed_until IS NOT NULL";
+        let sooner =
+            "UPDATE outbox SET claimed_until = LEAST(claimed_until, now() + interval '0.5 seconds') WHERE id IN
+                      (SELECT id FROM outbox WHERE claimed_until IS NOT NULL ORDER BY id FOR UPDATE SKIP LOCKED)";
         execute(&world.pool, sooner).await;
     }
     for mut instance in instances {
@@ -143,7 +145,10 @@ async fn instance() {
     let topic = TopicTable(pool.clone());
     let relaying = async {
         loop {
-            outbox::relay(&pool, &topic).await.unwrap();
+            // Relays whose claims end sooner than they think may meet; one of them is told to try again.
+            if let Err(error) = outbox::relay(&pool, &topic).await {
+                assert!(Error::from(error).is_conflict(), "a relay failed");
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

@@ -77,3 +77,14 @@ async fn the_database_allows_the_transitions_that_the_code_knows_and_no_others()
 fn code(error: sqlx::Error) -> String {
     error.into_database_error().unwrap().code().unwrap().into_owned()
 }
+
+#[test]
+fn the_documentation_has_the_same_transitions() {
+    let page = include_str!("../../docs/control-plane.md");
+    for from in RunStatus::ALL {
+        let line = page.lines().find_map(|line| line.strip_prefix(&format!("| `{}` |", from.as_str())));
+        let to: Vec<&str> = line.unwrap().split('`').skip(1).step_by(2).collect();
+        let legal: Vec<&str> = RunStatus::ALL.iter().filter(|to| from.may_become(**to)).map(|to| to.as_str()).collect();
+        assert_eq!(to, legal, "{from:?}");
+    }
+}

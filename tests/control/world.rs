@@ -179,7 +179,15 @@ impl World {
             ("event_log", &["processed_at"]),
             (
                 "metric_runs",
-                &["requested_at", "queued_at", "dispatched_at", "started_at", "last_heartbeat_at", "finished_at"],
+                &[
+                    "requested_at",
+                    "queued_at",
+                    "dispatched_at",
+                    "started_at",
+                    "last_heartbeat_at",
+                    "heard_at",
+                    "finished_at",
+                ],
             ),
         ] {
             for column in columns {
