@@ -82,12 +82,10 @@ impl Service {
     /// The settings of the queue that records came from, by the name at the end of its ARN and of its URL. They differ
     /// in nothing but their dead letters, so a queue that nobody configured is treated as the first.
     fn inbound(&self, arn: &str) -> &InboundQueue {
-        let name = arn.rsplit(':').next().unwrap_or_default();
+        let ending = format!("/{}", arn.rsplit(':').next().unwrap_or_default());
         let queues = &self.config.queues;
         let all = [&queues.projection_update, &queues.started, &queues.heartbeat, &queues.completed];
-        let is_it = |queue: &&&InboundQueue| {
-            queue.url.as_deref().and_then(|url| url.rsplit('/').next()).is_some_and(|last| last == name)
-        };
+        let is_it = |queue: &&&InboundQueue| queue.url.as_deref().is_some_and(|url| url.ends_with(&ending));
         all.iter().find(is_it).copied().unwrap_or(&queues.projection_update)
     }
 

@@ -4,14 +4,18 @@
 
 #[path = "../support/local_aws.rs"]
 mod local_aws;
+#[path = "../support/runtime_api.rs"]
+mod runtime_api;
 #[path = "../support/postgres.rs"]
 #[allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of the support")]
 mod postgres;
 
 mod defects;
+mod invoked;
 mod many;
 mod messages;
 mod properties;
 mod schema;
 mod serving;
+mod size;
 mod world;
