@@ -121,7 +121,7 @@ image: ## Build the container image of the polling mode (IMAGE; needs docker or 
 	$(DOCKER) build --tag $(IMAGE) .
 
 build: venv ## Build the function with cargo-lambda (ARCH=x86_64 or arm64)
-	cargo lambda build --release --bin worker --target $(LAMBDA_TARGET) --skip-target-check --lambda-dir $(BUILD_DIR)
+	cargo lambda build --release --no-default-features --bin worker --target $(LAMBDA_TARGET) --skip-target-check --lambda-dir $(BUILD_DIR)
 
 deploy: venv ## Build and deploy the stack with SAM (STACK, ARCH)
 	sam build --parameter-overrides Architecture=$(ARCH)

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 
+use super::database;
 use super::rejection::{Error, Rejection};
 use super::release::{Mode, release};
 use crate::expression::{Expr, ExpressionType};
@@ -125,6 +126,16 @@ pub async fn put_dataset(pool: &PgPool, id: &DatasetId, spec: &DatasetSpec) -> R
         SeriesCode::parse(code).map_err(Rejection::from)?;
     }
     let mut transaction = pool.begin().await?;
+    let outcome = put_dataset_within(&mut transaction, id, spec).await;
+    database::end(transaction, outcome).await
+}
+
+async fn put_dataset_within(
+    connection: &mut PgConnection,
+    id: &DatasetId,
+    spec: &DatasetSpec,
+) -> Result<Written, Error> {
+    let DatasetSpec { name, description, bucket, series } = spec;
     let is_new = sqlx::query_scalar!(
         "INSERT INTO datasets (id, name, description, bucket) VALUES ($1, $2, $3, $4)
          ON CONFLICT (id) DO UPDATE SET name = excluded.name, description = excluded.description,
@@ -135,14 +146,14 @@ pub async fn put_dataset(pool: &PgPool, id: &DatasetId, spec: &DatasetSpec) -> R
         description.as_deref(),
         bucket.as_deref(),
     );
-    let written = Written::from(is_new.fetch_one(&mut *transaction).await?);
-    refuse_unknown(&mut transaction, series).await?;
+    let written = Written::from(is_new.fetch_one(&mut *connection).await?);
+    refuse_unknown(connection, series).await?;
     sqlx::query!(
         "DELETE FROM dataset_series WHERE dataset_id = $1 AND NOT series_code = ANY ($2)",
         id.as_str(),
         series
     )
-    .execute(&mut *transaction)
+    .execute(&mut *connection)
     .await?;
     sqlx::query!(
         "INSERT INTO dataset_series (dataset_id, series_code) SELECT $1, code FROM unnest($2::text[]) AS code
@@ -150,7 +161,7 @@ pub async fn put_dataset(pool: &PgPool, id: &DatasetId, spec: &DatasetSpec) -> R
         id.as_str(),
         series
     )
-    .execute(&mut *transaction)
+    .execute(&mut *connection)
     .await?;
     let elsewhere = sqlx::query!(
         "SELECT series_code, dataset_id FROM dataset_series WHERE series_code = ANY ($2) AND dataset_id <> $1
@@ -158,11 +169,10 @@ pub async fn put_dataset(pool: &PgPool, id: &DatasetId, spec: &DatasetSpec) -> R
         id.as_str(),
         series
     );
-    if let Some(other) = elsewhere.fetch_optional(&mut *transaction).await? {
+    if let Some(other) = elsewhere.fetch_optional(&mut *connection).await? {
         let series_code = SeriesCode::parse(&other.series_code).map_err(Rejection::from)?;
         return Err(Rejection::SeriesOfOtherDataset { series_code, dataset_id: other.dataset_id }.into());
     }
-    transaction.commit().await?;
     Ok(written)
 }
 
@@ -172,9 +182,20 @@ pub async fn put_dataset(pool: &PgPool, id: &DatasetId, spec: &DatasetSpec) -> R
 /// What the worker's parser says of the expression, [`Rejection::UnknownSeries`], or when the database fails.
 pub async fn put_metric(pool: &PgPool, code: &MetricCode, spec: &MetricSpec, rules: &Rules) -> Result<Written, Error> {
     let expression = check_metric(spec, rules)?;
-    let series_codes = series_in_order(&expression);
     let mut transaction = pool.begin().await?;
-    refuse_unknown(&mut transaction, &series_codes).await?;
+    let outcome = put_metric_within(&mut transaction, code, spec, &expression, rules).await;
+    database::end(transaction, outcome).await
+}
+
+async fn put_metric_within(
+    connection: &mut PgConnection,
+    code: &MetricCode,
+    spec: &MetricSpec,
+    expression: &Expr,
+    rules: &Rules,
+) -> Result<Written, Error> {
+    let series_codes = series_in_order(expression);
+    refuse_unknown(connection, &series_codes).await?;
     let row = sqlx::query!(
         r#"INSERT INTO metrics (code, expression_type, expression_json, frequency, unit, description, required_days)
            VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -190,18 +211,17 @@ pub async fn put_metric(pool: &PgPool, code: &MetricCode, spec: &MetricSpec, rul
         spec.description.as_deref(),
         spec.required_days.unwrap_or(DEFAULT_REQUIRED_DAYS),
     );
-    let row = row.fetch_one(&mut *transaction).await?;
-    sqlx::query!("DELETE FROM metric_dependencies WHERE metric_id = $1", row.id).execute(&mut *transaction).await?;
+    let row = row.fetch_one(&mut *connection).await?;
+    sqlx::query!("DELETE FROM metric_dependencies WHERE metric_id = $1", row.id).execute(&mut *connection).await?;
     sqlx::query!(
         "INSERT INTO metric_dependencies (metric_id, series_code, position)
          SELECT $1, code, position::int FROM unnest($2::text[]) WITH ORDINALITY AS mentioned (code, position)",
         row.id,
         &series_codes
     )
-    .execute(&mut *transaction)
+    .execute(&mut *connection)
     .await?;
-    release(&mut transaction, &[row.id], Mode::Waiting, rules).await?;
-    transaction.commit().await?;
+    release(connection, &[row.id], Mode::Waiting, rules).await?;
     Ok(Written::from(row.is_new))
 }
 

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
-use sqlx::{ConnectOptions, PgPool};
+use sqlx::{ConnectOptions, PgPool, Postgres, Transaction};
+
+use super::rejection::Error;
 
 /// The schema, step by step.
 static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -119,6 +121,26 @@ pub fn pool(settings: &DatabaseSettings) -> PgPool {
             })
         })
         .connect_lazy_with(settings.connect_options())
+}
+
+/// Ends a transaction as its work ended. A rollback is waited for: a function may be frozen right after its answer, and
+/// would keep its locks.
+///
+/// # Errors
+/// The work's own, or that of the commit.
+pub async fn end<T>(transaction: Transaction<'_, Postgres>, outcome: Result<T, Error>) -> Result<T, Error> {
+    match outcome {
+        Ok(value) => {
+            transaction.commit().await?;
+            Ok(value)
+        }
+        Err(error) => {
+            if let Err(rollback) = transaction.rollback().await {
+                tracing::warn!(%rollback, "a transaction could not be rolled back");
+            }
+            Err(error)
+        }
+    }
 }
 
 /// Brings the schema forward to the newest step. Several instances may do it at once: one does it, the others wait.

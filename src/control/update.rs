@@ -3,8 +3,9 @@
 //! Locks are taken in one order by everybody: the dataset, then metrics by their ids, then runs. The dataset's lock gives
 //! its updates an order. The metrics' locks make one of two concurrent updates, of A and of B, see the other.
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
+use super::database;
 use super::message::ProjectionUpdate;
 use super::rejection::{Error, Rejection};
 use super::release::{Mode, Released, release};
@@ -25,12 +26,27 @@ pub enum Recorded {
 /// [`Rejection::UnknownDataset`], or when the database fails; then nothing happened.
 pub async fn record(pool: &PgPool, update: &ProjectionUpdate, rules: &Rules) -> Result<Recorded, Error> {
     let mut transaction = pool.begin().await?;
+    let outcome = record_within(&mut transaction, update, rules).await;
+    let recorded = database::end(transaction, outcome).await?;
+    if let Recorded::New(Released { unresolved, .. }) = &recorded
+        && !unresolved.is_empty()
+    {
+        tracing::warn!(dataset_id = %update.dataset_id, metrics = ?unresolved, "metrics need a series that no dataset has");
+    }
+    Ok(recorded)
+}
+
+async fn record_within(
+    connection: &mut PgConnection,
+    update: &ProjectionUpdate,
+    rules: &Rules,
+) -> Result<Recorded, Error> {
     let dataset_id = update.dataset_id.as_str();
     let dataset = sqlx::query_scalar!("SELECT id FROM datasets WHERE id = $1 FOR NO KEY UPDATE", dataset_id);
-    if dataset.fetch_optional(&mut *transaction).await?.is_none() {
+    if dataset.fetch_optional(&mut *connection).await?.is_none() {
         return Err(Rejection::UnknownDataset { dataset_id: update.dataset_id.clone() }.into());
     }
-    if !insert(&mut transaction, update, rules).await? {
+    if !insert(connection, update, rules).await? {
         return Ok(Recorded::Known);
     }
     let metric_ids = sqlx::query_scalar!(
@@ -40,22 +56,13 @@ pub async fn record(pool: &PgPool, update: &ProjectionUpdate, rules: &Rules) -> 
          ORDER BY m.id FOR NO KEY UPDATE",
         dataset_id
     );
-    let metric_ids = metric_ids.fetch_all(&mut *transaction).await?;
+    let metric_ids = metric_ids.fetch_all(&mut *connection).await?;
     let mode = Mode::Update(&update.dataset_id);
-    let released = release(&mut transaction, &metric_ids, mode, rules).await?;
-    transaction.commit().await?;
-    if !released.unresolved.is_empty() {
-        tracing::warn!(dataset_id, metrics = ?released.unresolved, "metrics need a series that no dataset has");
-    }
-    Ok(Recorded::New(released))
+    Ok(Recorded::New(release(connection, &metric_ids, mode, rules).await?))
 }
 
 /// Whether the update is new.
-async fn insert(
-    connection: &mut sqlx::PgConnection,
-    update: &ProjectionUpdate,
-    rules: &Rules,
-) -> Result<bool, sqlx::Error> {
+async fn insert(connection: &mut PgConnection, update: &ProjectionUpdate, rules: &Rules) -> Result<bool, sqlx::Error> {
     let message = super::message::Message::ProjectionUpdate(update.clone());
     let id = sqlx::query_scalar!(
         r#"WITH new AS (

@@ -263,6 +263,24 @@ async fn an_update_that_comes_twice_is_recorded_once() {
 }
 
 #[tokio::test]
+async fn a_message_without_effect_leaves_no_lock_behind_for_a_function_that_is_frozen_after_it() {
+    let world = World::with_datasets(&["a"]).await;
+    world.metric("m", &["A"]).await;
+    world.update("a", "v1").await;
+    let other = world.database.another_pool();
+    for attempt in 0..20 {
+        world.try_update("a", "v1").await.unwrap();
+        let free = sqlx::query("SELECT FROM datasets FOR UPDATE NOWAIT").execute(&other).await;
+        assert!(free.is_ok(), "attempt {attempt}: {free:?}");
+        let metric = MetricCode::parse("m").unwrap();
+        sqlx::query("DELETE FROM dataset_series").execute(&world.pool).await.unwrap();
+        runs::run_now(&world.pool, &metric, &world.rules).await.unwrap_err();
+        let free = sqlx::query("SELECT FROM metrics FOR UPDATE NOWAIT").execute(&other).await;
+        assert!(free.is_ok(), "attempt {attempt}: {free:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_worker_s_own_parser_judges_an_expression_when_it_is_written() {
     let world = World::with_datasets(&["a"]).await;
     let a = json!({ "series_code": "A" });

@@ -286,6 +286,9 @@ async fn check_publications(world: &World) {
     assert_eq!(world.count(disordered).await, 0, "the runs of a metric were published in order");
 }
 
+/// By dataset, which of its updates a run was released with: 1 is the first.
+type Places = BTreeMap<String, i64>;
+
 /// A metric's runs, in the order of their release: the first has an update of every dataset, of one of them the very
 /// first; each further one differs from the one before in one dataset, by the next update; the last has the newest of all.
 async fn check_releases(world: &World) {
@@ -306,11 +309,11 @@ async fn check_releases(world: &World) {
             .unwrap()
             .into_iter()
             .collect();
-    let mut by_metric: BTreeMap<String, Vec<(String, BTreeMap<String, i64>)>> = BTreeMap::new();
+    let mut by_metric: BTreeMap<String, Vec<(String, Places)>> = BTreeMap::new();
     for (metric, run, dataset, place) in rows {
         let runs = by_metric.entry(metric).or_default();
         if runs.last().is_none_or(|(last, _)| *last != run) {
-            runs.push((run, BTreeMap::new()));
+            runs.push((run, Places::new()));
         }
         runs.last_mut().unwrap().1.insert(dataset, place);
     }

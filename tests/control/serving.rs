@@ -3,6 +3,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use aws_sdk_sqs::types::QueueAttributeName;
 use metrics_engine::control::database;
 use metrics_engine::ids::{MetricCode, RunId};
 use serde_json::Value;
@@ -12,7 +13,7 @@ use crate::postgres::TestDatabase;
 use crate::world::{BUCKET, World, started, success, update_body};
 
 /// So long something may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The queues of a control plane, and one that hears its topic.
 struct Stage {
@@ -35,9 +36,11 @@ impl Stage {
         let requests = aws.fifo_queue("requests").await;
         aws.subscribe(&topic, &requests, Delivery::Raw).await;
         let (updates, dead_letters) = aws.fifo_queue_with_dead_letters("updates", 5, 10).await;
-        let started = aws.fifo_queue("started").await;
-        let completed = aws.fifo_queue("completed").await;
-        let heartbeat = aws.fifo_queue("heartbeat").await;
+        // What a killed instance had in hand is seen again soon.
+        let soon = [(QueueAttributeName::VisibilityTimeout, "5")];
+        let started = aws.fifo_queue_with("started", &soon).await;
+        let completed = aws.fifo_queue_with("completed", &soon).await;
+        let heartbeat = aws.fifo_queue_with("heartbeat", &soon).await;
         let mut environment = world.database.environment();
         environment.extend(aws.environment());
         environment.extend([
