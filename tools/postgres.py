@@ -73,16 +73,27 @@ class Server:
         self.bin = programs()
         if os.geteuid() == 0:
             if not everybody_may_read(self.bin):
-                copy = os.path.join(self.folder, "programs")
-                if not os.path.exists(copy):
-                    shutil.copytree(os.path.dirname(self.bin), copy, symlinks=True)
-                self.bin = os.path.join(copy, "bin")
+                self.bin = self.copied()
             os.chown(self.folder, UNPRIVILEGED, UNPRIVILEGED)
             os.chmod(self.folder, 0o755)
             if not everybody_may_read(self.folder):
                 sys.exit(f"{self.folder} cannot be reached by an unprivileged user, and the server refuses root")
         self.data = os.path.join(self.folder, "data")
+        self.process = None
         self.environment = {"PATH": "/usr/bin:/bin", "TZ": "UTC", "LC_ALL": "C"}
+
+    def copied(self):
+        """The programs where everybody may read them, at the same distance from the libraries that their package brings."""
+        install = os.path.dirname(self.bin)
+        package = os.path.dirname(install)
+        copies = os.path.join(self.folder, "programs")
+        copy = os.path.join(copies, os.path.basename(package), os.path.basename(install))
+        if not os.path.exists(copy):
+            shutil.copytree(install, copy, symlinks=True)
+            libraries = package + ".libs"
+            if os.path.isdir(libraries):
+                shutil.copytree(libraries, os.path.join(copies, os.path.basename(libraries)))
+        return os.path.join(copy, "bin")
 
     def url(self, database="postgres"):
         return f"postgres://postgres@127.0.0.1:{self.port}/{database}"
@@ -111,7 +122,6 @@ class Server:
             if self.process.poll() is not None or time.monotonic() - start > START_TIMEOUT_SECONDS:
                 with open(self.log, encoding="utf-8", errors="replace") as log:
                     text = log.read()
-                self.stop()
                 sys.exit(f"Postgres did not start:\n{text}")
             time.sleep(0.02)
 
@@ -121,7 +131,7 @@ class Server:
         return ready.returncode == 0
 
     def stop(self):
-        if self.process.poll() is None:
+        if self.process is not None and self.process.poll() is None:
             # Immediate where nothing is kept, fast where the data must be good afterwards.
             self.process.send_signal(signal.SIGQUIT if self.is_private else signal.SIGINT)
             try:
@@ -141,10 +151,10 @@ def main():
     arguments = parser.parse_args()
     folder = os.path.abspath(arguments.folder) if arguments.folder else None
     server = Server(folder, arguments.port)
-    server.start()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: sys.exit(0))
     try:
+        server.start()
         if arguments.command:
             path = os.pathsep.join([server.bin, os.environ.get("PATH", "")])
             environment = {**os.environ, "DATABASE_URL": server.url(), "PATH": path}
