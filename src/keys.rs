@@ -127,6 +127,12 @@ impl Prefix {
         Ok(Self(format!("{folder}/")))
     }
 
+    /// The prefix as a URI in this bucket.
+    #[must_use]
+    pub fn uri(&self, bucket: &str) -> String {
+        format!("s3://{bucket}/{}", self.0)
+    }
+
     /// The prefix, with its final `/`.
     #[must_use]
     pub fn as_str(&self) -> &str {
