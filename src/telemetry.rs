@@ -18,7 +18,7 @@ use tracing_subscriber::prelude::*;
 use crate::event::ErrorCode;
 use crate::worker::plan::ReadPlan;
 use crate::worker::read::ReadOutcome;
-use crate::worker::write::encode::Draft;
+use crate::worker::write::encode::Summary;
 
 /// The CloudWatch namespace of all metrics.
 pub const NAMESPACE: &str = "MetricsEngine";
@@ -199,8 +199,8 @@ impl Timings {
     }
 
     /// The result is evaluated and encoded.
-    pub fn evaluated(&self, draft: &Draft) {
-        let (rows, nulls, write_bytes) = (draft.row_count, draft.null_count, draft.size_bytes());
+    pub fn evaluated(&self, summary: &Summary) {
+        let Summary { row_count: rows, null_count: nulls, size_bytes: write_bytes, .. } = *summary;
         tracing::info!(rows, nulls, write_bytes, elapsed_ms = self.elapsed_ms(), "evaluated");
         histogram!(WRITTEN).record(megabytes(write_bytes));
     }

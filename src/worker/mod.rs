@@ -247,7 +247,7 @@ async fn compute(
     let (files, compression) = (config.output_files.clone(), config.output_compression);
     let draft = off_the_runtime(move || Ok(write::encode::encode(&result, &files, compression)?)).await?;
     progress.advance(share::EVALUATED);
-    timings.evaluated(&draft);
+    timings.evaluated(&draft.summary);
     Ok((draft, lineage))
 }
 

@@ -187,11 +187,11 @@ fn output_manifest(run: &Run, claim: &Claim, draft: &Draft, inputs: Vec<manifest
         metric_code: run.metric_code.clone(),
         version_ts: claim.version_ts,
         created_at: claim.claimed_at.clone(),
-        row_count: draft.row_count,
+        row_count: draft.summary.row_count,
         outputs: Outputs {
             data_prefix: run.keys.data_prefix(claim.version_ts),
             files: draft.files.iter().map(|(file, _)| file.name().to_owned()).collect(),
-            sha256: draft.digests(),
+            sha256: draft.summary.digests_by_name(),
         },
         inputs,
     }
