@@ -16,7 +16,7 @@ use bytes::Bytes;
 use metrics_engine::config::Config;
 use metrics_engine::keys::{Key, Prefix};
 use metrics_engine::storage::memory::MemoryStorage;
-use metrics_engine::storage::{ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, PutCondition};
+use metrics_engine::storage::{ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, Part, PutCondition, Upload};
 use metrics_engine::worker::deadline::Deadline;
 use metrics_engine::worker::recorder::{QueueRecorder, Recorder};
 use metrics_engine::worker::{Ports, batch};
@@ -225,6 +225,26 @@ impl ObjectStorage for Obliging {
     ) -> Result<ETag, Error> {
         self.note("put", key.as_str());
         self.outputs.put(key, body, content_type, condition).await
+    }
+
+    async fn begin_upload(&self, key: &Key, content_type: &'static str) -> Result<Upload, Error> {
+        self.note("put", key.as_str());
+        self.outputs.begin_upload(key, content_type).await
+    }
+
+    async fn upload_part(&self, upload: &Upload, number: u16, body: Bytes) -> Result<Part, Error> {
+        self.note("put", upload.key.as_str());
+        self.outputs.upload_part(upload, number, body).await
+    }
+
+    async fn complete_upload(&self, upload: &Upload, parts: &[Part], condition: PutCondition) -> Result<ETag, Error> {
+        self.note("put", upload.key.as_str());
+        self.outputs.complete_upload(upload, parts, condition).await
+    }
+
+    async fn abort_upload(&self, upload: &Upload) -> Result<(), Error> {
+        self.note("put", upload.key.as_str());
+        self.outputs.abort_upload(upload).await
     }
 }
 

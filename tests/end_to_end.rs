@@ -370,7 +370,7 @@ async fn one_standard_topic_can_take_every_event() {
     assert!(types.contains(&"metric_run_started") && types.contains(&"metric_run_completed"), "{types:?}");
 }
 
-/// Deploys the template with the built worker, and returns the stack's outputs.
+/// Deploys the template with the built worker by `sam deploy`, and returns the stack's outputs.
 fn deploy(aws: &LocalAws) -> BTreeMap<String, String> {
     let deployed = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.venv/bin/python"))
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/stack.py"))

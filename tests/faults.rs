@@ -54,6 +54,14 @@ fn every_point(setting: Setting) -> usize {
 }
 
 #[test]
+fn a_calm_run_puts_one_file_whole_and_uploads_the_other_in_parts() {
+    let points = run(CALM, Vec::new());
+    let data: Vec<&str> =
+        points.iter().filter(|point| point.target.contains("/data/metrics.")).map(|point| point.operation).collect();
+    assert_eq!(data, ["put", "begin", "part", "part", "complete"]);
+}
+
+#[test]
 fn every_trouble_at_every_point_of_a_run() {
     assert!(every_point(CALM) >= 100);
     assert!(every_point(Setting { inputs_change: true, ..CALM }) >= 100);

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use metrics_engine::config::Config;
 use metrics_engine::keys::{Key, Prefix};
 use metrics_engine::storage::s3::S3Storage;
-use metrics_engine::storage::{ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, PutCondition};
+use metrics_engine::storage::{ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, Part, PutCondition, Upload};
 use metrics_engine::worker::deadline::Deadline;
 use metrics_engine::worker::publish::SnsPublisher;
 use metrics_engine::worker::queue::SqsQueue;
@@ -53,6 +53,26 @@ impl ObjectStorage for Faulty {
     async fn put(&self, key: &Key, body: Bytes, kind: &'static str, condition: PutCondition) -> Result<ETag, Error> {
         self.pass(key.as_str()).await?;
         self.0.put(key, body, kind, condition).await
+    }
+
+    async fn begin_upload(&self, key: &Key, content_type: &'static str) -> Result<Upload, Error> {
+        self.pass(key.as_str()).await?;
+        self.0.begin_upload(key, content_type).await
+    }
+
+    async fn upload_part(&self, upload: &Upload, number: u16, body: Bytes) -> Result<Part, Error> {
+        self.pass(upload.key.as_str()).await?;
+        self.0.upload_part(upload, number, body).await
+    }
+
+    async fn complete_upload(&self, upload: &Upload, parts: &[Part], condition: PutCondition) -> Result<ETag, Error> {
+        self.pass(upload.key.as_str()).await?;
+        self.0.complete_upload(upload, parts, condition).await
+    }
+
+    async fn abort_upload(&self, upload: &Upload) -> Result<(), Error> {
+        self.pass(upload.key.as_str()).await?;
+        self.0.abort_upload(upload).await
     }
 }
 

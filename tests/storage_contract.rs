@@ -13,7 +13,7 @@ use metrics_engine::storage::folder::FolderStorage;
 use metrics_engine::storage::memory::MemoryStorage;
 use metrics_engine::storage::metered::Metered;
 use metrics_engine::storage::s3::S3Storage;
-use metrics_engine::storage::{ByteRange, ETag, Error, ObjectStorage, PutCondition};
+use metrics_engine::storage::{ByteRange, ETag, Error, ObjectStorage, Part, PutCondition, Upload};
 use support::local_aws::LocalAws;
 
 type Store = dyn ObjectStorage;
@@ -81,6 +81,11 @@ async fn contract(store: Arc<Store>) {
     odd_keys_are_keys(&*store).await;
     a_prefix_is_a_folder(&*store).await;
     long_listings_are_complete_and_in_order(&*store).await;
+    parts_become_an_object_when_the_upload_is_completed(&*store).await;
+    completions_keep_their_conditions(&*store).await;
+    a_part_is_what_was_uploaded_last_under_its_number(&*store).await;
+    nothing_is_left_of_an_aborted_upload(&*store).await;
+    of_concurrent_completions_one_wins(store.clone()).await;
     of_concurrent_creations_one_wins(store.clone()).await;
     concurrent_updates_lose_nothing(store).await;
 }
@@ -207,6 +212,100 @@ async fn long_listings_are_complete_and_in_order(store: &Store) {
     puts.buffer_unordered(16).collect::<()>().await;
     keys.sort_unstable();
     assert_eq!(listed(store, "long").await, keys);
+}
+
+/// An upload of one part.
+async fn begun(store: &Store, text: &str, body: &str) -> (Upload, Vec<Part>) {
+    let upload = store.begin_upload(&key(text), "text/plain").await.unwrap();
+    let part = store.upload_part(&upload, 1, Bytes::copy_from_slice(body.as_bytes())).await.unwrap();
+    (upload, vec![part])
+}
+
+async fn parts_become_an_object_when_the_upload_is_completed(store: &Store) {
+    // S3 takes no smaller part before the last.
+    let (first, last) = (Bytes::from(vec![b'1'; 5 << 20]), Bytes::from_static(b"the end"));
+    let upload = store.begin_upload(&key("parts/object"), "text/plain").await.unwrap();
+    let (two, one) =
+        tokio::join!(store.upload_part(&upload, 2, last.clone()), store.upload_part(&upload, 1, first.clone()),);
+    let parts = [one.unwrap(), two.unwrap()];
+    assert_eq!(parts.each_ref().map(|part| part.number), [1, 2]);
+    assert_eq!(listed(store, "parts").await, Vec::<String>::new());
+    assert!(store.get(&key("parts/object"), ByteRange::Whole, None).await.is_err(), "nobody sees parts");
+    let etag = store.complete_upload(&upload, &parts, PutCondition::IfAbsent).await.unwrap();
+    assert!(!etag.0.is_empty() && !etag.0.contains('"'), "{etag}");
+    let object = store.get(&key("parts/object"), ByteRange::Whole, Some(&etag)).await.unwrap();
+    assert_eq!(object.bytes, [first, last].concat());
+    assert_eq!(listed(store, "parts").await, ["parts/object"]);
+}
+
+async fn completions_keep_their_conditions(store: &Store) {
+    let old = put(store, "parts/a", "old", PutCondition::Always).await.unwrap();
+    let wrong = PutCondition::IfMatch(ETag("0123456789abcdef0123456789abcdef".to_owned()));
+    for condition in [PutCondition::IfAbsent, wrong.clone()] {
+        let (upload, parts) = begun(store, "parts/a", "new").await;
+        let answer = store.complete_upload(&upload, &parts, condition).await;
+        assert!(matches!(answer, Err(Error::Precondition { .. })), "{answer:?}");
+        store.abort_upload(&upload).await.unwrap();
+        assert_eq!(read(store, "parts/a").await, "old");
+    }
+    let (upload, parts) = begun(store, "parts/nothing", "new").await;
+    let answer = store.complete_upload(&upload, &parts, wrong).await;
+    assert!(matches!(answer, Err(Error::Precondition { .. })), "{answer:?}");
+    for (condition, body) in [(PutCondition::IfMatch(old), "newer"), (PutCondition::Always, "newest")] {
+        let (upload, parts) = begun(store, "parts/a", body).await;
+        store.complete_upload(&upload, &parts, condition).await.unwrap();
+        assert_eq!(read(store, "parts/a").await, body);
+    }
+}
+
+async fn a_part_is_what_was_uploaded_last_under_its_number(store: &Store) {
+    let (upload, before) = begun(store, "parts/b", "before").await;
+    let part = store.upload_part(&upload, 1, Bytes::from_static(b"after")).await.unwrap();
+    let strange = Part { number: 2, ..part.clone() };
+    for parts in [&before[..], &[part.clone(), strange]] {
+        let answer = store.complete_upload(&upload, parts, PutCondition::IfAbsent).await;
+        assert!(matches!(answer, Err(Error::Refused { .. })), "{answer:?}");
+    }
+    store.complete_upload(&upload, &[part], PutCondition::IfAbsent).await.unwrap();
+    assert_eq!(read(store, "parts/b").await, "after");
+    store.abort_upload(&upload).await.unwrap();
+    assert_eq!(read(store, "parts/b").await, "after", "what is completed is no upload any more");
+}
+
+async fn nothing_is_left_of_an_aborted_upload(store: &Store) {
+    let (upload, parts) = begun(store, "parts/c", "x").await;
+    for _ in 0..2 {
+        store.abort_upload(&upload).await.unwrap();
+    }
+    let part = store.upload_part(&upload, 1, Bytes::from_static(b"x")).await;
+    assert!(matches!(part, Err(Error::NotFound { .. })), "{part:?}");
+    for condition in [PutCondition::IfAbsent, PutCondition::IfMatch(ETag("0123456789abcdef".to_owned()))] {
+        let answer = store.complete_upload(&upload, &parts, condition).await;
+        assert!(matches!(&answer, Err(Error::NotFound { key }) if key == "parts/c"), "{answer:?}");
+    }
+    assert!(store.get(&key("parts/c"), ByteRange::Whole, None).await.is_err());
+}
+
+async fn of_concurrent_completions_one_wins(store: Arc<Store>) {
+    let tasks = (0..8).map(|task: i32| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let (upload, parts) = begun(&*store, "race/upload", &task.to_string()).await;
+            let answer = store.complete_upload(&upload, &parts, PutCondition::IfAbsent).await;
+            store.abort_upload(&upload).await.unwrap();
+            (task, answer)
+        })
+    });
+    let mut winners = Vec::new();
+    for answer in join_all(tasks).await {
+        match answer.unwrap() {
+            (task, Ok(_)) => winners.push(task),
+            (_, Err(Error::Precondition { .. } | Error::Conflict { .. })) => {}
+            (task, Err(error)) => panic!("task {task}: {error}"),
+        }
+    }
+    let [winner] = winners.as_slice() else { panic!("winners: {winners:?}") };
+    assert_eq!(read(&*store, "race/upload").await, winner.to_string());
 }
 
 async fn of_concurrent_creations_one_wins(store: Arc<Store>) {

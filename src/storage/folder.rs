@@ -1,6 +1,7 @@
 //! A folder as a bucket, for the command line and the demo: keys are paths below its root.
 //!
-//! A put writes a temporary file and renames it, so a reader sees a whole object or none. Every put of a key holds
+//! A put writes a temporary file and renames it, so a reader sees a whole object or none; the parts of an upload wait in
+//! a folder of their own until they are put as one. Every put of a key holds
 //! that key's lock file from the check of its condition to the rename, so conditions hold among tasks and among
 //! processes. Symbolic links are never followed below the root, so no key leads out of it. Nothing is synced to the
 //! disk: a power cut may lose what S3 would have kept.
@@ -13,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, PutCondition};
+use super::{ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, Part, PutCondition, Upload, joined};
 use crate::keys::{Key, Prefix};
 
 /// The folder below the root that holds temporary files and locks. No key may begin with it, no listing shows it.
@@ -185,6 +186,51 @@ impl FolderStorage {
         }
         written.map(|()| path)
     }
+
+    /// The folder with an upload's parts. Its name is drawn here, and is no path.
+    fn parts(&self, id: &str) -> PathBuf {
+        self.root.join(RESERVED).join("uploads").join(id)
+    }
+
+    fn begin(&self, key: &Key) -> Result<Upload, Error> {
+        self.path("begin of an upload", key.as_str())?;
+        let id = format!("{:032x}", rand::random::<u128>());
+        let made = fs::create_dir_all(self.parts(&id));
+        made.map_err(|error| failed("begin of an upload", key.as_str(), &error))?;
+        Ok(Upload { key: key.clone(), id })
+    }
+
+    fn keep(&self, upload: &Upload, number: u16, body: &Bytes) -> Result<Part, Error> {
+        let failed = |error: &io::Error| match is_absence(error) {
+            true => Error::NotFound { key: upload.key.to_string() },
+            false => failed("upload of a part", upload.key.as_str(), error),
+        };
+        let temporary = self.temporary(body).map_err(|error| failed(&error))?;
+        if let Err(error) = fs::rename(&temporary, self.parts(&upload.id).join(number.to_string())) {
+            let _ = fs::remove_file(&temporary);
+            return Err(failed(&error));
+        }
+        Ok(Part { number, etag: ETag::of(body), checksum: None })
+    }
+
+    fn complete(&self, upload: &Upload, parts: &[Part], condition: &PutCondition) -> Result<ETag, Error> {
+        let folder = self.parts(&upload.id);
+        if !folder.is_dir() {
+            return Err(Error::NotFound { key: upload.key.to_string() });
+        }
+        let body = joined(upload, parts, |number| fs::read(folder.join(number.to_string())).ok().map(Bytes::from))?;
+        let etag = self.write(&upload.key, &body, condition)?;
+        // The object is there; parts that stay behind are only files that no listing shows.
+        let _ = fs::remove_dir_all(folder);
+        Ok(etag)
+    }
+
+    fn abort(&self, upload: &Upload) -> Result<(), Error> {
+        match fs::remove_dir_all(self.parts(&upload.id)) {
+            Err(error) if !is_absence(&error) => Err(failed("abort of an upload", upload.key.as_str(), &error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
 }
 
 #[async_trait]
@@ -209,6 +255,27 @@ impl ObjectStorage for FolderStorage {
     ) -> Result<ETag, Error> {
         let key = key.clone();
         self.blocking("put", key.to_string(), move |folder| folder.write(&key, &body, &condition)).await
+    }
+
+    async fn begin_upload(&self, key: &Key, _content_type: &'static str) -> Result<Upload, Error> {
+        let key = key.clone();
+        self.blocking("begin of an upload", key.to_string(), move |folder| folder.begin(&key)).await
+    }
+
+    async fn upload_part(&self, upload: &Upload, number: u16, body: Bytes) -> Result<Part, Error> {
+        let (upload, name) = (upload.clone(), upload.key.to_string());
+        self.blocking("upload of a part", name, move |folder| folder.keep(&upload, number, &body)).await
+    }
+
+    async fn complete_upload(&self, upload: &Upload, parts: &[Part], condition: PutCondition) -> Result<ETag, Error> {
+        let (upload, parts, name) = (upload.clone(), parts.to_vec(), upload.key.to_string());
+        let complete = move |folder: &Self| folder.complete(&upload, &parts, &condition);
+        self.blocking("completion of an upload", name, complete).await
+    }
+
+    async fn abort_upload(&self, upload: &Upload) -> Result<(), Error> {
+        let (upload, name) = (upload.clone(), upload.key.to_string());
+        self.blocking("abort of an upload", name, move |folder| folder.abort(&upload)).await
     }
 }
 

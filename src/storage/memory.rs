@@ -11,7 +11,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, PutCondition};
+use super::{
+    ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, PART_SIZE_BYTES, Part, PutCondition, Upload, joined,
+};
 use crate::keys::{Key, Prefix};
 
 /// What a request asks for.
@@ -23,6 +25,14 @@ pub enum Operation {
     List,
     /// [`ObjectStorage::put`]
     Put,
+    /// [`ObjectStorage::begin_upload`]
+    BeginUpload,
+    /// [`ObjectStorage::upload_part`]
+    UploadPart,
+    /// [`ObjectStorage::complete_upload`]
+    CompleteUpload,
+    /// [`ObjectStorage::abort_upload`]
+    AbortUpload,
 }
 
 impl Operation {
@@ -31,6 +41,10 @@ impl Operation {
             Self::Get => "get",
             Self::List => "list",
             Self::Put => "put",
+            Self::BeginUpload => "begin of an upload",
+            Self::UploadPart => "upload of a part",
+            Self::CompleteUpload => "completion of an upload",
+            Self::AbortUpload => "abort of an upload",
         }
     }
 }
@@ -80,7 +94,8 @@ impl<F: Fn(&Call) -> Fault + Send + Sync + 'static> FaultPlan for F {
 /// What a request did to the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing: it was not let through, it only read, or its condition did not hold.
+    /// Nothing that a reader sees: it was not let through, it only read, its condition did not hold, or it was a step
+    /// of an upload before its completion.
     None,
     /// It wrote a version with this tag.
     Written(ETag),
@@ -103,12 +118,38 @@ struct State {
     objects: BTreeMap<String, Bytes>,
     history: BTreeMap<String, Vec<Bytes>>,
     trace: Vec<Step>,
+    next_upload: u64,
+    uploads: BTreeMap<String, OpenUpload>,
+}
+
+struct OpenUpload {
+    key: Key,
+    parts: BTreeMap<u16, Bytes>,
 }
 
 impl State {
     fn write(&mut self, key: &str, body: &Bytes) {
         self.objects.insert(key.to_owned(), body.clone());
         self.history.entry(key.to_owned()).or_default().push(body.clone());
+    }
+
+    fn keep(&mut self, upload: &Upload, number: u16, body: Bytes) -> Result<Part, Error> {
+        let Some(open) = self.uploads.get_mut(&upload.id) else {
+            return Err(Error::NotFound { key: upload.key.to_string() });
+        };
+        let etag = ETag::of(&body);
+        open.parts.insert(number, body);
+        Ok(Part { number, etag, checksum: None })
+    }
+
+    fn complete(&mut self, upload: &Upload, parts: &[Part], condition: &PutCondition) -> Result<ETag, Error> {
+        let Some(open) = self.uploads.get(&upload.id) else {
+            return Err(Error::NotFound { key: upload.key.to_string() });
+        };
+        let body = joined(upload, parts, |number| open.parts.get(&number).cloned())?;
+        let etag = written(self, &upload.key, &body, condition)?;
+        self.uploads.remove(&upload.id);
+        Ok(etag)
     }
 }
 
@@ -117,6 +158,7 @@ pub struct MemoryStorage {
     state: Mutex<State>,
     plan: Box<dyn FaultPlan>,
     latency: Duration,
+    part_size_bytes: usize,
 }
 
 impl Default for MemoryStorage {
@@ -135,7 +177,8 @@ impl MemoryStorage {
     /// An empty store whose requests pass this plan.
     #[must_use]
     pub fn with_faults(plan: impl FaultPlan) -> Self {
-        Self { state: Mutex::default(), plan: Box::new(plan), latency: Duration::ZERO }
+        let (plan, latency) = (Box::new(plan), Duration::ZERO);
+        Self { state: Mutex::default(), plan, latency, part_size_bytes: PART_SIZE_BYTES }
     }
 
     /// The same store, whose requests take this long: half of it before the effect, half after, so that a request
@@ -146,13 +189,25 @@ impl MemoryStorage {
         self
     }
 
+    /// The same store, where uploads in parts begin at another size: small objects have parts, too.
+    #[must_use]
+    pub fn with_part_size(mut self, part_size_bytes: usize) -> Self {
+        self.part_size_bytes = part_size_bytes;
+        self
+    }
+
     /// The same objects and history behind another plan, with numbers and trace from the start: the world after a
     /// crash.
     #[must_use]
     pub fn restarted(&self, plan: impl FaultPlan) -> Self {
         let state = self.state();
         let kept = State { objects: state.objects.clone(), history: state.history.clone(), ..State::default() };
-        Self { state: Mutex::new(kept), plan: Box::new(plan), latency: self.latency }
+        Self {
+            state: Mutex::new(kept),
+            plan: Box::new(plan),
+            latency: self.latency,
+            part_size_bytes: self.part_size_bytes,
+        }
     }
 
     /// Puts an object there, outside of plan and trace.
@@ -181,6 +236,13 @@ impl MemoryStorage {
     #[must_use]
     pub fn snapshot(&self) -> BTreeMap<String, Bytes> {
         self.state().objects.clone()
+    }
+
+    /// The uploads that were begun and neither completed nor aborted.
+    #[must_use]
+    pub fn open_uploads(&self) -> Vec<Upload> {
+        let state = self.state();
+        state.uploads.iter().map(|(id, open)| Upload { key: open.key.clone(), id: id.clone() }).collect()
     }
 
     /// The requests so far, in the order in which they took effect.
@@ -272,6 +334,42 @@ impl ObjectStorage for MemoryStorage {
             Err(error) => (Err(error), Effect::None),
         };
         self.pass(Operation::Put, key.as_str(), write).await
+    }
+
+    async fn begin_upload(&self, key: &Key, _content_type: &'static str) -> Result<Upload, Error> {
+        let begin = |state: &mut State| {
+            state.next_upload += 1;
+            let upload = Upload { key: key.clone(), id: state.next_upload.to_string() };
+            let open = OpenUpload { key: key.clone(), parts: BTreeMap::new() };
+            state.uploads.insert(upload.id.clone(), open);
+            (Ok(upload), Effect::None)
+        };
+        self.pass(Operation::BeginUpload, key.as_str(), begin).await
+    }
+
+    async fn upload_part(&self, upload: &Upload, number: u16, body: Bytes) -> Result<Part, Error> {
+        let keep = |state: &mut State| (state.keep(upload, number, body), Effect::None);
+        self.pass(Operation::UploadPart, upload.key.as_str(), keep).await
+    }
+
+    async fn complete_upload(&self, upload: &Upload, parts: &[Part], condition: PutCondition) -> Result<ETag, Error> {
+        let complete = |state: &mut State| match state.complete(upload, parts, &condition) {
+            Ok(etag) => (Ok(etag.clone()), Effect::Written(etag)),
+            Err(error) => (Err(error), Effect::None),
+        };
+        self.pass(Operation::CompleteUpload, upload.key.as_str(), complete).await
+    }
+
+    async fn abort_upload(&self, upload: &Upload) -> Result<(), Error> {
+        let abort = |state: &mut State| {
+            state.uploads.remove(&upload.id);
+            (Ok(()), Effect::None)
+        };
+        self.pass(Operation::AbortUpload, upload.key.as_str(), abort).await
+    }
+
+    fn part_size_bytes(&self) -> usize {
+        self.part_size_bytes
     }
 }
 

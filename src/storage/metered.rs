@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, PutCondition};
+use super::{ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, Part, PutCondition, Upload};
 use crate::keys::{Key, Prefix};
 
 /// S3 lists so many keys with each request.
@@ -16,12 +16,12 @@ const KEYS_PER_PAGE: u64 = 1_000;
 /// What was asked of a store so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Requests, failed ones included: one for each get and put, one for each page of a listing. Attempts that the
-    /// store's client makes by itself are not seen here.
+    /// Requests, failed ones included: one for each get, put, part and other step of an upload, one for each page of a
+    /// listing. Attempts that the store's client makes by itself are not seen here.
     pub requests: u64,
     /// Bytes of objects that were read.
     pub read_bytes: u64,
-    /// Bytes of objects that were written.
+    /// Bytes of objects and of parts that were written.
     pub written_bytes: u64,
 }
 
@@ -95,6 +95,33 @@ impl<S: ObjectStorage> ObjectStorage for Metered<S> {
         add(&self.written_bytes, length_bytes);
         Ok(etag)
     }
+
+    async fn begin_upload(&self, key: &Key, content_type: &'static str) -> Result<Upload, Error> {
+        add(&self.requests, 1);
+        self.inner.begin_upload(key, content_type).await
+    }
+
+    async fn upload_part(&self, upload: &Upload, number: u16, body: Bytes) -> Result<Part, Error> {
+        add(&self.requests, 1);
+        let length_bytes = body.len();
+        let part = self.inner.upload_part(upload, number, body).await?;
+        add(&self.written_bytes, length_bytes);
+        Ok(part)
+    }
+
+    async fn complete_upload(&self, upload: &Upload, parts: &[Part], condition: PutCondition) -> Result<ETag, Error> {
+        add(&self.requests, 1);
+        self.inner.complete_upload(upload, parts, condition).await
+    }
+
+    async fn abort_upload(&self, upload: &Upload) -> Result<(), Error> {
+        add(&self.requests, 1);
+        self.inner.abort_upload(upload).await
+    }
+
+    fn part_size_bytes(&self) -> usize {
+        self.inner.part_size_bytes()
+    }
 }
 
 #[cfg(test)]
@@ -115,5 +142,10 @@ mod tests {
         store.list(&Prefix::parse("a").unwrap()).await.unwrap();
         assert_eq!((store.new_requests(), store.new_requests()), (4, 0));
         assert_eq!(store.usage(), Usage { requests: 4, read_bytes: 2, written_bytes: 5 });
+        let upload = store.begin_upload(&key, "text/plain").await.unwrap();
+        let part = store.upload_part(&upload, 1, Bytes::from_static(b"123")).await.unwrap();
+        store.complete_upload(&upload, &[part], PutCondition::Always).await.unwrap();
+        store.abort_upload(&upload).await.unwrap();
+        assert_eq!(store.usage(), Usage { requests: 8, read_bytes: 2, written_bytes: 8 });
     }
 }

@@ -6,6 +6,7 @@
 pub mod folder;
 pub mod memory;
 pub mod metered;
+pub mod open_uploads;
 pub mod s3;
 
 use std::fmt;
@@ -13,7 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
 use crate::keys::{Key, Prefix};
@@ -105,10 +106,34 @@ impl PutCondition {
     }
 }
 
+/// What is larger than this is written in parts of this size. S3 takes no part below 5 MiB, except the last; at 8 MiB a
+/// part that has to be sent again costs little, and the largest results have some dozens of parts.
+pub const PART_SIZE_BYTES: usize = 8 << 20;
+
+/// An upload in parts that was begun: no object yet, and none at all unless it is completed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upload {
+    /// The key of the object that it may become.
+    pub key: Key,
+    /// The store's own name for it.
+    pub id: String,
+}
+
+/// A part that the store has, as it says itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Its place in the object, from 1 on.
+    pub number: u16,
+    /// Its tag.
+    pub etag: ETag,
+    /// The checksum that the store wants to hear again when the upload is completed, if it has one.
+    pub checksum: Option<String>,
+}
+
 /// What can go wrong with a request to the store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no such object.
+    /// There is no such object, or no such upload.
     #[error("no object {key}")]
     NotFound {
         /// Its key.
@@ -181,6 +206,41 @@ pub trait ObjectStorage: Send + Sync + 'static {
         content_type: &'static str,
         condition: PutCondition,
     ) -> Result<ETag, Error>;
+
+    /// Begins an upload in parts.
+    async fn begin_upload(&self, key: &Key, content_type: &'static str) -> Result<Upload, Error>;
+
+    /// Hands over a part. Parts may come in any order and at once; one with the same number replaces the one before.
+    async fn upload_part(&self, upload: &Upload, number: u16, body: Bytes) -> Result<Part, Error>;
+
+    /// Makes these parts, ascending by number, the object: as [`ObjectStorage::put`] does, at once and under a
+    /// condition. Fails with [`Error::NotFound`] where there is no such upload any more; after any failure the upload
+    /// is to be aborted.
+    async fn complete_upload(&self, upload: &Upload, parts: &[Part], condition: PutCondition) -> Result<ETag, Error>;
+
+    /// Gives up an upload and what the store holds of it. One that is gone already is given up.
+    async fn abort_upload(&self, upload: &Upload) -> Result<(), Error>;
+
+    /// What is larger than this is to be uploaded in parts of this size.
+    fn part_size_bytes(&self) -> usize {
+        PART_SIZE_BYTES
+    }
+}
+
+/// The bytes of an upload's parts one after the other, for a store that keeps its parts by itself. A part that it does
+/// not have, or has otherwise, is a bad request, as it is for S3.
+fn joined(upload: &Upload, parts: &[Part], kept: impl Fn(u16) -> Option<Bytes>) -> Result<Bytes, Error> {
+    let mut body = BytesMut::new();
+    for part in parts {
+        match kept(part.number) {
+            Some(bytes) if ETag::of(&bytes) == part.etag => body.extend_from_slice(&bytes),
+            _ => {
+                let (operation, key) = ("completion of an upload", upload.key.to_string());
+                return Err(Error::Refused { operation, key, reason: format!("no such part {}", part.number) });
+            }
+        }
+    }
+    Ok(body.freeze())
 }
 
 #[async_trait]
@@ -201,5 +261,25 @@ impl<S: ObjectStorage + ?Sized> ObjectStorage for Arc<S> {
         condition: PutCondition,
     ) -> Result<ETag, Error> {
         (**self).put(key, body, content_type, condition).await
+    }
+
+    async fn begin_upload(&self, key: &Key, content_type: &'static str) -> Result<Upload, Error> {
+        (**self).begin_upload(key, content_type).await
+    }
+
+    async fn upload_part(&self, upload: &Upload, number: u16, body: Bytes) -> Result<Part, Error> {
+        (**self).upload_part(upload, number, body).await
+    }
+
+    async fn complete_upload(&self, upload: &Upload, parts: &[Part], condition: PutCondition) -> Result<ETag, Error> {
+        (**self).complete_upload(upload, parts, condition).await
+    }
+
+    async fn abort_upload(&self, upload: &Upload) -> Result<(), Error> {
+        (**self).abort_upload(upload).await
+    }
+
+    fn part_size_bytes(&self) -> usize {
+        (**self).part_size_bytes()
     }
 }

@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::EncodingType;
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, EncodingType};
 use bytes::Bytes;
 
-use super::{ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, PutCondition};
+use super::{ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, Part, PutCondition, Upload};
 use crate::aws::failure::{Failure, chain};
 use crate::keys::{Key, Prefix};
 
@@ -140,20 +140,93 @@ impl ObjectStorage for S3Storage {
         condition: PutCondition,
     ) -> Result<ETag, Error> {
         let request = self.client.put_object().bucket(&self.bucket).key(key.as_str()).content_type(content_type);
-        let request = match &condition {
-            PutCondition::Always => request,
-            PutCondition::IfAbsent => request.if_none_match("*"),
-            PutCondition::IfMatch(etag) => request.if_match(quoted(etag)),
-        };
+        let (if_none_match, if_match) = headers(&condition);
+        let request = request.set_if_none_match(if_none_match).set_if_match(if_match);
         let output = request.body(ByteStream::from(body)).send().await;
-        let output =
-            output.map_err(|error| match (classified("put", key.as_str(), Failure::of(&error)), condition) {
-                // There is no object that could have the tag.
-                (Error::NotFound { key }, PutCondition::IfMatch(_)) => Error::Precondition { key },
-                (error, _) => error,
-            })?;
+        let output = output.map_err(|error| conditional("put", key, Failure::of(&error), &condition))?;
         Ok(unquoted(output.e_tag()))
     }
+
+    async fn begin_upload(&self, key: &Key, content_type: &'static str) -> Result<Upload, Error> {
+        let request = self.client.create_multipart_upload().bucket(&self.bucket).key(key.as_str());
+        // The checksum that the SDK gives each part: S3 wants to hear of it first, and again at the end.
+        let request = request.content_type(content_type).checksum_algorithm(ChecksumAlgorithm::Crc32);
+        let output = request.send().await;
+        let output = output.map_err(|error| classified(BEGIN, key.as_str(), Failure::of(&error)))?;
+        match output.upload_id() {
+            Some(id) => Ok(Upload { key: key.clone(), id: id.to_owned() }),
+            None => Err(unnamed(BEGIN, key, "the answer names no upload")),
+        }
+    }
+
+    async fn upload_part(&self, upload: &Upload, number: u16, body: Bytes) -> Result<Part, Error> {
+        let request = self.client.upload_part().bucket(&self.bucket).key(upload.key.as_str()).upload_id(&upload.id);
+        let request = request.part_number(i32::from(number)).checksum_algorithm(ChecksumAlgorithm::Crc32);
+        let output = request.body(ByteStream::from(body)).send().await;
+        let output =
+            output.map_err(|error| classified("upload of a part", upload.key.as_str(), Failure::of(&error)))?;
+        let checksum = output.checksum_crc32().map(str::to_owned);
+        Ok(Part { number, etag: unquoted(output.e_tag()), checksum })
+    }
+
+    async fn complete_upload(&self, upload: &Upload, parts: &[Part], condition: PutCondition) -> Result<ETag, Error> {
+        let parts = parts.iter().map(|part| {
+            let completed = CompletedPart::builder().part_number(i32::from(part.number)).e_tag(quoted(&part.etag));
+            completed.set_checksum_crc32(part.checksum.clone()).build()
+        });
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build();
+        let (if_none_match, if_match) = headers(&condition);
+        let request = self.client.complete_multipart_upload().bucket(&self.bucket).key(upload.key.as_str());
+        let request = request.upload_id(&upload.id).set_if_none_match(if_none_match).set_if_match(if_match);
+        let output = request.multipart_upload(parts).send().await;
+        let output = output.map_err(|error| {
+            let failure = Failure::of(&error);
+            match failure.code.as_deref() {
+                Some("NoSuchUpload") => Error::NotFound { key: upload.key.to_string() },
+                _ => conditional(COMPLETE, &upload.key, failure, &condition),
+            }
+        })?;
+        match output.e_tag() {
+            Some(etag) => Ok(unquoted(Some(etag))),
+            // The status comes before the work; what failed in it is told by the body.
+            None => Err(unnamed(COMPLETE, &upload.key, "the answer names no tag")),
+        }
+    }
+
+    async fn abort_upload(&self, upload: &Upload) -> Result<(), Error> {
+        let request = self.client.abort_multipart_upload().bucket(&self.bucket).key(upload.key.as_str());
+        let output = request.upload_id(&upload.id).send().await;
+        match output.map_err(|error| classified("abort of an upload", upload.key.as_str(), Failure::of(&error))) {
+            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+const BEGIN: &str = "begin of an upload";
+
+const COMPLETE: &str = "completion of an upload";
+
+/// `If-None-Match` and `If-Match`.
+fn headers(condition: &PutCondition) -> (Option<String>, Option<String>) {
+    match condition {
+        PutCondition::Always => (None, None),
+        PutCondition::IfAbsent => (Some("*".to_owned()), None),
+        PutCondition::IfMatch(etag) => (None, Some(quoted(etag))),
+    }
+}
+
+/// What a conditional write failed of.
+fn conditional(operation: &'static str, key: &Key, failure: Failure, condition: &PutCondition) -> Error {
+    match (classified(operation, key.as_str(), failure), condition) {
+        // There is no object that could have the tag.
+        (Error::NotFound { key }, PutCondition::IfMatch(_)) => Error::Precondition { key },
+        (error, _) => error,
+    }
+}
+
+fn unnamed(operation: &'static str, key: &Key, reason: &str) -> Error {
+    Error::Transient { operation, key: key.to_string(), reason: reason.to_owned() }
 }
 
 /// Reads the body whole.

@@ -6,6 +6,7 @@
 //! lies in the dead-letter queue.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent};
@@ -19,6 +20,7 @@ use crate::config::Config;
 use crate::event::Event;
 use crate::manifest::Failed;
 use crate::request::{self, Run, RunRequest};
+use crate::storage::open_uploads::OpenUploads;
 use crate::telemetry;
 use crate::worker::deadline::Deadline;
 use crate::worker::heartbeat::Progress;
@@ -189,7 +191,8 @@ async fn handle_record(record: &ReceivedRecord, ports: &Ports, config: &Config, 
     .await
 }
 
-/// One attempt of a run, within the time for work; a panic belongs to its record.
+/// One attempt of a run, within the time for work; a panic belongs to its record. Uploads that it leaves open, however
+/// it ended, are aborted.
 async fn attempt(
     request: &RunRequest,
     record: &ReceivedRecord,
@@ -199,12 +202,16 @@ async fn attempt(
 ) -> Result<Ended, Stopped> {
     let attempt = Attempt { message_id: record.message_id.clone(), receive_count: record.receive_count };
     let progress = Progress::default();
-    let execution = Box::pin(AssertUnwindSafe(execute(request, &attempt, &progress, ports, config)).catch_unwind());
+    let storage = Arc::new(OpenUploads::new(Arc::clone(&ports.storage)));
+    let ports = Ports { storage: storage.clone(), ..ports.clone() };
+    let execution = Box::pin(AssertUnwindSafe(execute(request, &attempt, &progress, &ports, config)).catch_unwind());
     let answer = match deadline.work(execution).await {
         Some(Ok(answer)) => answer,
         Some(Err(panic)) => Err(Error::Panicked { message: panic_message(&*panic) }),
         None => Err(Error::Deadline),
     };
+    // Half of the time that is left belongs to what the record still needs.
+    deadline.finish_by_half(storage.abort_all()).await;
     answer.map_err(|error| Stopped { error, is_marked: progress.is_marked() })
 }
 

@@ -26,7 +26,9 @@ fn is_hit(hanging: Hanging, point: &Point) -> bool {
     match hanging {
         Hanging::Nothing => false,
         Hanging::One(number) => point.number == number,
-        Hanging::Storage(from) => point.number >= from && matches!(point.operation, "get" | "list" | "put"),
+        Hanging::Storage(from) => {
+            point.number >= from && !matches!(point.operation, "publish" | "visibility" | "dead letter")
+        }
         Hanging::Topic => point.operation == "publish",
         Hanging::Queue => matches!(point.operation, "visibility" | "dead letter"),
     }

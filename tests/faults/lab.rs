@@ -94,6 +94,10 @@ impl Lab {
             self.shared.wrong(&format!("an answer after {took_ms} ms, the limit is {limit:?}"));
         }
         life.close(&returned.as_ref().map_or_else(|| "died".to_owned(), |ids| format!("returns {ids:?}")));
+        let forgotten = life.forgotten_uploads();
+        if returned.is_some() && limit >= LIMIT && !forgotten.is_empty() {
+            self.shared.wrong(&format!("an answer, and these uploads stay open: {forgotten:?}"));
+        }
         let lived = Lived { life, returned };
         self.judge_answer(records, &lived, limit);
         lived

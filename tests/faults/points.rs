@@ -126,6 +126,6 @@ fn redelivered(record: &Record, setting: Setting, round: u32) -> Record {
 
 /// The troubles that a request can meet: a 409 answers only a conditional write.
 pub(crate) fn troubles(point: &Point) -> impl Iterator<Item = Trouble> {
-    let is_put = point.operation == "put";
+    let is_put = matches!(point.operation, "put" | "complete");
     TROUBLES.into_iter().filter(move |trouble| is_put || *trouble != Trouble::Fault(Fault::Conflict))
 }

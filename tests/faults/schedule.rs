@@ -257,7 +257,9 @@ fn random(seed: u64, chance: u64) -> impl Fn(&Point) -> Trouble + Send + Sync {
         match dice.percent(chance) {
             false => wire::NONE,
             true => match dice.one_of(&TROUBLES) {
-                Trouble::Fault(metrics_engine::storage::memory::Fault::Conflict) if point.operation != "put" => {
+                Trouble::Fault(metrics_engine::storage::memory::Fault::Conflict)
+                    if !matches!(point.operation, "put" | "complete") =>
+                {
                     wire::NONE
                 }
                 trouble => trouble,

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use metrics_engine::event::{Event, Outcome};
 use metrics_engine::keys::{Key, Prefix};
 use metrics_engine::storage::memory::{Fault, MemoryStorage};
-use metrics_engine::storage::{self, ByteRange, ETag, Object, ObjectMeta, ObjectStorage, PutCondition};
+use metrics_engine::storage::{self, ByteRange, ETag, Object, ObjectMeta, ObjectStorage, Part, PutCondition, Upload};
 use metrics_engine::worker::publish::{self, Attempt, Publisher};
 use metrics_engine::worker::queue::{self, Queue, ReceivedRecord};
 use metrics_engine::worker::recorder::{QueueRecorder, Recorder};
@@ -52,7 +52,7 @@ pub(crate) const TROUBLES: [Trouble; 8] = [
 pub(crate) struct Point {
     /// Its number: the life's first request is 0, whatever it asks for.
     pub(crate) number: usize,
-    /// `get`, `list`, `put`, `publish`, `visibility` or `dead letter`.
+    /// `get`, `list`, `put`, `begin`, `part`, `complete`, `abort`, `publish`, `visibility` or `dead letter`.
     pub(crate) operation: &'static str,
     /// The key, the event, or the messages.
     pub(crate) target: String,
@@ -82,13 +82,16 @@ pub(crate) struct Shared {
 /// Two heartbeats of any two attempts never fall on the same millisecond as a request wakes up.
 pub(crate) const HEARTBEAT_MS: u64 = 30_000;
 
+/// Of a run's two files the one in Parquet is larger than this, and is uploaded in parts; the other one is put.
+const PART_SIZE_BYTES: usize = 500;
+
 /// So many moments are kept before the oldest no longer matter.
 const MOST_WAKES: usize = 15_000;
 
 impl Shared {
     pub(crate) fn new(latency_ms: u64) -> Self {
         Self {
-            storage: MemoryStorage::new(),
+            storage: MemoryStorage::new().with_part_size(PART_SIZE_BYTES),
             publisher: Recorder::new(),
             queue: QueueRecorder::new(true),
             start: Instant::now(),
@@ -147,6 +150,7 @@ struct LifeState {
     /// The points whose answers arrived.
     arrived: BTreeSet<usize>,
     troubles: BTreeSet<(usize, String)>,
+    open_uploads: Vec<Upload>,
     answered: bool,
 }
 
@@ -173,6 +177,17 @@ impl Life {
     /// Whether any request met this trouble.
     pub(crate) fn met(&self, trouble: Trouble) -> bool {
         self.state.lock().unwrap().troubles.iter().any(|(_, name)| *name == format!("{trouble:?}"))
+    }
+
+    /// The uploads that this worker began, as it knows, and left open, although nothing kept it from aborting them.
+    pub(crate) fn forgotten_uploads(&self) -> Vec<Upload> {
+        let state = self.state.lock().unwrap();
+        let was_kept = state.troubles.iter().any(|(number, _)| state.points[*number].operation == "abort");
+        if was_kept { Vec::new() } else { state.open_uploads.clone() }
+    }
+
+    fn ended(&self, upload: &Upload) {
+        self.state.lock().unwrap().open_uploads.retain(|open| open != upload);
     }
 
     /// Whether any request met any trouble.
@@ -295,6 +310,51 @@ impl ObjectStorage for Ports {
         };
         let answer = self.0.pass("put", key.to_string(), effect).await;
         answer.unwrap_or_else(|fault| Err(failure("put", key.as_str(), fault)))
+    }
+
+    async fn begin_upload(&self, key: &Key, content_type: &'static str) -> Result<Upload, storage::Error> {
+        let effect = self.0.shared.storage.begin_upload(key, content_type);
+        let answer = self.0.pass("begin", key.to_string(), effect).await;
+        let answer = answer.unwrap_or_else(|fault| Err(failure("begin", key.as_str(), fault)));
+        self.0.state.lock().unwrap().open_uploads.extend(answer.iter().cloned());
+        answer
+    }
+
+    async fn upload_part(&self, upload: &Upload, number: u16, body: Bytes) -> Result<Part, storage::Error> {
+        let effect = self.0.shared.storage.upload_part(upload, number, body);
+        let answer = self.0.pass("part", upload.key.to_string(), effect).await;
+        answer.unwrap_or_else(|fault| Err(failure("part", upload.key.as_str(), fault)))
+    }
+
+    async fn complete_upload(
+        &self,
+        upload: &Upload,
+        parts: &[Part],
+        condition: PutCondition,
+    ) -> Result<ETag, storage::Error> {
+        let effect = async {
+            let answer = self.0.shared.storage.complete_upload(upload, parts, condition).await;
+            if answer.is_ok() {
+                self.0.ended(upload);
+                judge::put(&self.0.shared, &upload.key);
+            }
+            answer
+        };
+        let answer = self.0.pass("complete", upload.key.to_string(), effect).await;
+        answer.unwrap_or_else(|fault| Err(failure("complete", upload.key.as_str(), fault)))
+    }
+
+    async fn abort_upload(&self, upload: &Upload) -> Result<(), storage::Error> {
+        let effect = async {
+            self.0.ended(upload);
+            self.0.shared.storage.abort_upload(upload).await
+        };
+        let answer = self.0.pass("abort", upload.key.to_string(), effect).await;
+        answer.unwrap_or_else(|fault| Err(failure("abort", upload.key.as_str(), fault)))
+    }
+
+    fn part_size_bytes(&self) -> usize {
+        self.0.shared.storage.part_size_bytes()
     }
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use metrics_engine::ids::{DatasetId, SeriesCode};
 use metrics_engine::keys::{Key, Prefix};
 use metrics_engine::series::Series;
-use metrics_engine::storage::{ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, PutCondition};
+use metrics_engine::storage::{ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, Part, PutCondition, Upload};
 use metrics_engine::worker::plan::{Content, PlannedObject, PlannedSeries, ReadPlan};
 use metrics_engine::worker::read::{self, ReadOutcome, ReadSettings};
 
@@ -133,6 +133,26 @@ impl ObjectStorage for Store {
         self.set(key.as_str(), body);
         Ok(ETag(format!("{key}-0")))
     }
+
+    async fn begin_upload(&self, key: &Key, _: &'static str) -> Result<Upload, Error> {
+        Err(only_read("begin of an upload", key))
+    }
+
+    async fn upload_part(&self, upload: &Upload, _: u16, _: Bytes) -> Result<Part, Error> {
+        Err(only_read("upload of a part", &upload.key))
+    }
+
+    async fn complete_upload(&self, upload: &Upload, _: &[Part], _: PutCondition) -> Result<ETag, Error> {
+        Err(only_read("completion of an upload", &upload.key))
+    }
+
+    async fn abort_upload(&self, upload: &Upload) -> Result<(), Error> {
+        Err(only_read("abort of an upload", &upload.key))
+    }
+}
+
+fn only_read(operation: &'static str, key: &Key) -> Error {
+    Error::Refused { operation, key: key.to_string(), reason: "whoever reads begins no upload".to_owned() }
 }
 
 /// A plan of these series and objects. An object's size is told where `size` says so.

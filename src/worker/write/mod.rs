@@ -7,6 +7,7 @@
 pub mod claim;
 pub mod encode;
 pub mod marker;
+mod upload;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -176,7 +177,10 @@ async fn put_data(
     storage: &dyn ObjectStorage,
 ) -> Result<bool, Error> {
     let key = run.keys.data(version, file);
-    let was_absent = put_if_absent(&key, bytes.clone(), file.content_type(), storage).await?.is_some();
+    let was_absent = match bytes.len() > storage.part_size_bytes() {
+        true => upload::put_if_absent(&key, bytes, file.content_type(), storage).await?,
+        false => put_if_absent(&key, bytes.clone(), file.content_type(), storage).await?.is_some(),
+    };
     // What is there is another attempt's, another run's, or this attempt's own, whose answer was lost: the bytes tell.
     Ok(was_absent || storage.get(&key, ByteRange::Whole, None).await?.bytes == *bytes)
 }
