@@ -17,7 +17,7 @@ use tracing_subscriber::prelude::*;
 
 use crate::event::ErrorCode;
 use crate::worker::plan::ReadPlan;
-use crate::worker::read::ReadOutcome;
+use crate::worker::read::Facts;
 use crate::worker::write::encode::Summary;
 
 /// The CloudWatch namespace of all metrics.
@@ -188,11 +188,11 @@ impl Timings {
     }
 
     /// The input is read.
-    pub fn read(&self, outcome: &ReadOutcome) {
-        let observations: usize = outcome.series.iter().map(|read| read.observations.len()).sum();
-        let duplicates: u64 = outcome.series.iter().map(|read| read.dropped_duplicates).sum();
-        let foreign_rows: u64 = outcome.series.iter().map(|read| read.foreign_rows).sum();
-        let (read_bytes, requests) = (outcome.read_bytes, outcome.request_count);
+    pub fn read(&self, facts: &Facts) {
+        let observations: u64 = facts.series.iter().map(|read| read.observation_count).sum();
+        let duplicates: u64 = facts.series.iter().map(|read| read.dropped_duplicates).sum();
+        let foreign_rows: u64 = facts.series.iter().map(|read| read.foreign_rows).sum();
+        let (read_bytes, requests) = (facts.read_bytes, facts.request_count);
         let elapsed_ms = self.elapsed_ms();
         tracing::info!(observations, duplicates, foreign_rows, read_bytes, requests, elapsed_ms, "read");
         histogram!(READ).record(megabytes(read_bytes));
