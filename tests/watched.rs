@@ -2,13 +2,16 @@
 //! descriptions and the documents to sections of the runbook.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where the tree is not as it must be")]
 
+#[path = "support/template.rs"]
+mod template;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
+use metrics_engine::event::ErrorCode;
 use metrics_engine::telemetry::{METRICS, NAMESPACE};
 use serde_json::{Value, json};
+use template::{expanded, of_type, root};
 
 /// The metrics of AWS that the template may use, by namespace.
 const NATIVE: [(&str, &[&str]); 3] = [
@@ -35,26 +38,8 @@ const NATIVE: [(&str, &[&str]); 3] = [
     ),
 ];
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
-fn template() -> Value {
-    let python = root().join(".venv/bin/python");
-    assert!(python.exists(), "{} is missing: run make venv", python.display());
-    let output = Command::new(python).arg(root().join("tools/template.py")).arg("json").output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice::<Value>(&output.stdout).unwrap()["expanded"].clone()
-}
-
-fn of_type<'a>(template: &'a Value, kind: &str) -> Vec<(&'a str, &'a Value)> {
-    let resources = template["Resources"].as_object().unwrap().iter();
-    let wanted = resources.filter(|(_, resource)| resource["Type"] == kind);
-    wanted.map(|(name, resource)| (name.as_str(), &resource["Properties"])).collect()
 }
 
 /// The headings of a document, as links name them.
@@ -163,7 +148,7 @@ fn broken(template: &Value, runbook: &str) -> Vec<String> {
 
 #[test]
 fn alarms_and_dashboard_refer_to_metrics_and_sections_that_exist() {
-    let template = template();
+    let template = expanded();
     assert!(of_type(&template, "AWS::CloudWatch::Alarm").len() >= 6);
     let dashboards = of_type(&template, "AWS::CloudWatch::Dashboard");
     assert!(dashboards.iter().all(|(_, dashboard)| dashboard_metrics(&dashboard_body(dashboard)).len() >= 10));
@@ -171,9 +156,43 @@ fn alarms_and_dashboard_refer_to_metrics_and_sections_that_exist() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
+/// What has to wake somebody up, as namespace, metric and, where it matters, whose.
+const WATCHED: [(&str, &str, &str); 9] = [
+    ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "RunRequestDeadLetterQueue"),
+    ("AWS/SQS", "ApproximateAgeOfOldestMessage", "RunRequestQueue"),
+    ("AWS/SQS", "NumberOfMessagesDeleted", "RunRequestQueue"),
+    ("AWS/Lambda", "Errors", "WorkerFunction"),
+    ("AWS/Lambda", "Throttles", "WorkerFunction"),
+    ("AWS/Lambda", "Duration", "WorkerFunction"),
+    ("MetricsEngine", "metric_runs_failed_total", "worker"),
+    ("AWS/SNS", "NumberOfNotificationsFailed", "RunRequestedTopic"),
+    ("AWS/SNS", "NumberOfNotificationsFailed", "RunCompletedTopic"),
+];
+
+#[test]
+fn everything_that_has_to_wake_somebody_up_has_its_alarm() {
+    let template = expanded();
+    let alarms = of_type(&template, "AWS::CloudWatch::Alarm");
+    for (namespace, metric, whose) in WATCHED {
+        let is_watched = alarms.iter().any(|(_, alarm)| {
+            let names_it = alarm_metrics(alarm).contains(&(namespace.to_owned(), metric.to_owned()));
+            names_it && alarm.to_string().contains(&format!("\"{whose}\""))
+        });
+        assert!(is_watched, "nobody watches {metric} of {whose}");
+    }
+    let codes: BTreeSet<_> = alarms
+        .iter()
+        .filter(|(_, alarm)| alarm["MetricName"] == "metric_runs_failed_total")
+        .flat_map(|(_, alarm)| alarm["Dimensions"].as_array().unwrap())
+        .filter(|dimension| dimension["Name"] == "error_code")
+        .map(|dimension| dimension["Value"].as_str().unwrap())
+        .collect();
+    assert_eq!(codes, ErrorCode::ALL.map(ErrorCode::as_str).into_iter().collect());
+}
+
 #[test]
 fn every_check_finds_its_breach() {
-    let (whole, runbook) = (template(), read("docs/runbook.md"));
+    let (whole, runbook) = (expanded(), read("docs/runbook.md"));
     let alarm = "/Resources/InternalErrorsAlarm/Properties";
     for (pointer, value, expected) in [
         (format!("{alarm}/MetricName"), json!("metric_runs_failed"), "nobody emits"),
@@ -195,7 +214,7 @@ fn every_check_finds_its_breach() {
 
 #[test]
 fn saved_queries_filter_on_messages_that_are_logged() {
-    let template = template();
+    let template = expanded();
     let queries = of_type(&template, "AWS::Logs::QueryDefinition");
     assert!(queries.len() >= 4);
     let source = read("src/worker/batch.rs");

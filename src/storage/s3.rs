@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, EncodingType};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, EncodingType};
 use bytes::Bytes;
 
 use super::{ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, Part, PutCondition, Upload};
@@ -149,8 +149,10 @@ impl ObjectStorage for S3Storage {
 
     async fn begin_upload(&self, key: &Key, content_type: &'static str) -> Result<Upload, Error> {
         let request = self.client.create_multipart_upload().bucket(&self.bucket).key(key.as_str());
-        // The checksum that the SDK gives each part: S3 wants to hear of it first, and again at the end.
+        // The checksum that the SDK gives each part: S3 wants to hear of it first, and again at the end. It makes one of
+        // the whole object out of them, which readers can verify; one of parts they cannot.
         let request = request.content_type(content_type).checksum_algorithm(ChecksumAlgorithm::Crc32);
+        let request = request.checksum_type(ChecksumType::FullObject);
         let output = request.send().await;
         let output = output.map_err(|error| classified(BEGIN, key.as_str(), Failure::of(&error)))?;
         match output.upload_id() {

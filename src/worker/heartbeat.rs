@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use tokio::sync::oneshot;
 
 /// How far a run is, from 0 to 1. It never falls.
@@ -44,8 +45,12 @@ impl Progress {
     }
 }
 
+/// A heartbeat that is under way when its run is done is on the topic within milliseconds. One that takes longer is
+/// not answered at all, and a finished run does not wait for it.
+const LAST_BEAT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Runs `work`, and `beat` with the numbers 1, 2, … once each interval while it runs. A heartbeat that is under way when
-/// the work ends is waited for, so that none is published after the answer.
+/// the work ends is waited for, within limits, so that none is published after the answer.
 pub async fn during<T: Send, B: Future<Output = ()> + Send>(
     interval: Option<Duration>,
     beat: impl Fn(u64) -> B + Send + Sync,
@@ -71,8 +76,16 @@ pub async fn during<T: Send, B: Future<Output = ()> + Send>(
             beat(sequence).await;
         }
     };
-    let (answer, ()) = tokio::join!(work, beats);
-    answer
+    match select(pin!(work), pin!(beats)).await {
+        Either::Left((answer, beats)) => {
+            if tokio::time::timeout(LAST_BEAT_TIMEOUT, beats).await.is_err() {
+                tracing::warn!("a heartbeat was not answered when its run was done");
+            }
+            answer
+        }
+        // The beats end when the work has, which is ready by now.
+        Either::Right(((), work)) => work.await,
+    }
 }
 
 #[cfg(test)]
@@ -117,11 +130,19 @@ mod tests {
         let beat = |sequence| {
             let log = &log;
             async move {
-                tokio::time::sleep(Duration::from_secs(8)).await;
+                tokio::time::sleep(Duration::from_secs(4)).await;
                 log.lock().unwrap().push(sequence);
             }
         };
         during(Some(Duration::from_secs(10)), beat, tokio::time::sleep(Duration::from_secs(11))).await;
         assert_eq!(*log.lock().unwrap(), [1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_beat_that_is_never_answered_does_not_hold_a_finished_run() {
+        let start = tokio::time::Instant::now();
+        let work = tokio::time::sleep(Duration::from_secs(45));
+        during(Some(Duration::from_secs(10)), |_| std::future::pending(), work).await;
+        assert_eq!(start.elapsed(), Duration::from_secs(45) + LAST_BEAT_TIMEOUT);
     }
 }

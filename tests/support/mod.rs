@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where its support fails")]
 
 pub mod local_aws;
+pub mod request_log;
 pub mod runtime_api;
 pub mod scene;

@@ -249,12 +249,17 @@ pub fn lambda_record(message: &Message, queue_arn: &str) -> Value {
 }
 
 fn parquet(series: &str, rows: &[(&str, f64)]) -> Vec<u8> {
-    let times: Vec<i64> = rows.iter().map(|(date, _)| midnight(date)).collect();
-    let values: Vec<f64> = rows.iter().map(|(_, value)| *value).collect();
+    let times = rows.iter().map(|(date, _)| midnight(date)).collect();
+    parquet_of(series, times, rows.iter().map(|(_, value)| *value).collect())
+}
+
+/// A file of one series: times in nanoseconds, and values.
+pub fn parquet_of(series: &str, times: Vec<i64>, values: Vec<f64>) -> Vec<u8> {
+    let series = vec![series; values.len()];
     let columns: [(&str, ArrayRef); 3] = [
         ("obs_time", Arc::new(TimestampNanosecondArray::from(times))),
         ("value", Arc::new(Float64Array::from(values))),
-        ("internal_series_code", Arc::new(StringArray::from(vec![series; rows.len()]))),
+        ("internal_series_code", Arc::new(StringArray::from(series))),
     ];
     let batch = RecordBatch::try_from_iter(columns).unwrap();
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();

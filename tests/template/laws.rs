@@ -1,16 +1,10 @@
-//! The laws of the deployment template: what CloudFormation accepts and a production queue would still suffer from.
-//!
-//! The template is read by `tools/template.py`, which expands it as SAM does. Every law is a function from the
-//! expansion to what breaks it, so that each is also shown to find its own breach.
-
-#![expect(clippy::unwrap_used, reason = "a test stops where the template is not what it should be")]
+//! The laws: each is a function from the expanded template to what breaks it.
 
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::process::Command;
 
-use metrics_engine::config::{Config, VARIABLES};
 use serde_json::{Value, json};
+
+use crate::template::{Statement, number, of_type, property, statements};
 
 /// Key policies speak of their own key as `*`; X-Ray has no resources.
 const MAY_NAME_EVERY_RESOURCE: [&str; 4] =
@@ -19,23 +13,9 @@ const MAY_NAME_EVERY_RESOURCE: [&str; 4] =
 /// Without it nobody could manage the key.
 const MAY_NAME_EVERY_ACTION: [&str; 1] = ["AccountAdministersKey"];
 
-/// What the worker reads and the template leaves out: Lambda sets it, it belongs to the local commands, or, for the
-/// topic, the stack has three of its own.
-const NOT_DEPLOYED: [&str; 9] = [
-    "AWS_REGION",
-    "AWS_LAMBDA_LOG_LEVEL",
-    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
-    "AWS_ENDPOINT_URL",
-    "AWS_ENDPOINT_URL_S3",
-    "AWS_ENDPOINT_URL_SNS",
-    "AWS_ENDPOINT_URL_SQS",
-    "PROMETHEUS_PORT",
-    "AWS_SNS_EVENTS_TOPIC_ARN",
-];
-
 type Law = fn(&Value) -> Vec<String>;
 
-const LAWS: [Law; 9] = [
+const LAWS: [Law; 12] = [
     the_queue_hides_a_batch_for_six_timeouts,
     a_message_is_received_five_times_before_it_is_dead,
     dead_letters_outlive_the_queue,
@@ -45,37 +25,13 @@ const LAWS: [Law; 9] = [
     no_statement_allows_everything,
     the_role_has_the_rights_of_the_contract,
     what_holds_data_is_private,
+    everything_is_encrypted,
+    the_bucket_keeps_versions_and_ends_unfinished_uploads,
+    tracing_and_retention_are_parameters,
 ];
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn expanded() -> Value {
-    let python = root().join(".venv/bin/python");
-    assert!(python.exists(), "{} is missing: run make venv", python.display());
-    let output = Command::new(python).arg(root().join("tools/template.py")).arg("json").output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let both: Value = serde_json::from_slice(&output.stdout).unwrap();
-    both["expanded"].clone()
-}
-
-fn violations(template: &Value) -> Vec<String> {
+pub(crate) fn violations(template: &Value) -> Vec<String> {
     LAWS.iter().flat_map(|law| law(template)).collect()
-}
-
-fn of_type<'a>(template: &'a Value, kind: &str) -> Vec<(&'a str, &'a Value)> {
-    let resources = template["Resources"].as_object().unwrap().iter();
-    let wanted = resources.filter(|(_, resource)| resource["Type"] == kind);
-    wanted.map(|(name, resource)| (name.as_str(), &resource["Properties"])).collect()
-}
-
-fn property<'a>(template: &'a Value, resource: &str, name: &str) -> &'a Value {
-    &template["Resources"][resource]["Properties"][name]
-}
-
-fn number(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_str().and_then(|text| text.parse().ok()))
 }
 
 /// The smallest and largest value that a property can take, whatever its parameter is set to.
@@ -128,10 +84,10 @@ fn a_message_is_received_five_times_before_it_is_dead(template: &Value) -> Vec<S
 
 fn dead_letters_outlive_the_queue(template: &Value) -> Vec<String> {
     let [source, dead] = ["RunRequestQueue", "RunRequestDeadLetterQueue"]
-        .map(|queue| property(template, queue, "MessageRetentionPeriod"));
-    match (number(source), number(dead)) {
-        (Some(source), Some(dead)) if dead > source => vec![],
-        _ => vec![format!("dead letters are kept for {dead} s, requests for {source} s")],
+        .map(|queue| bounds(template, property(template, queue, "MessageRetentionPeriod")));
+    match (source, dead) {
+        (Some((_, longest)), Some((shortest, _))) if shortest > longest => vec![],
+        _ => vec![format!("dead letters are kept for {dead:?} s, requests for {source:?} s")],
     }
 }
 
@@ -293,184 +249,86 @@ fn what_holds_data_is_private(template: &Value) -> Vec<String> {
     broken
 }
 
-struct Statement<'a> {
-    value: &'a Value,
-}
-
-impl<'a> Statement<'a> {
-    fn allows(&self) -> bool {
-        self.value["Effect"] == "Allow"
-    }
-
-    fn sid(&self) -> &'a str {
-        self.value["Sid"].as_str().unwrap_or("a statement without a name")
-    }
-
-    fn actions(&self) -> Vec<&'a str> {
-        listed(&self.value["Action"]).into_iter().filter_map(Value::as_str).collect()
-    }
-
-    fn resources(&self) -> Vec<&'a Value> {
-        listed(&self.value["Resource"])
-    }
-
-    /// Every action on every resource.
-    fn rights(&self) -> Vec<(String, String)> {
-        let resources: Vec<_> = self.resources().into_iter().map(resource_name).collect();
-        let actions = self.actions().into_iter();
-        actions.flat_map(|action| resources.iter().map(move |name| (action.to_owned(), name.clone()))).collect()
-    }
-}
-
-fn listed(value: &Value) -> Vec<&Value> {
-    value.as_array().map_or_else(|| vec![value], |values| values.iter().collect())
-}
-
-fn resource_name(resource: &Value) -> String {
-    let name = resource.as_str().or(resource["Ref"].as_str()).or(resource["Fn::GetAtt"][0].as_str());
-    name.or(resource["Fn::Sub"][0].as_str()).map_or_else(|| resource.to_string(), str::to_owned)
-}
-
-/// Every policy statement below a value, those under conditions too.
-fn statements(value: &Value) -> Vec<Statement<'_>> {
-    match value {
-        Value::Object(fields) if fields.contains_key("Effect") => vec![Statement { value }],
-        Value::Object(fields) => fields.values().flat_map(statements).collect(),
-        Value::Array(values) => values.iter().flat_map(statements).collect(),
-        _ => vec![],
-    }
-}
-
-#[test]
-fn the_template_keeps_every_law() {
-    let broken = violations(&expanded());
-    assert!(broken.is_empty(), "{broken:#?}");
-}
-
-#[test]
-fn every_law_finds_its_breach() {
-    let template = expanded();
-    let breaches = [
-        ("/Mappings/TimeoutLaw/300/VisibilitySeconds", json!(1_799), "less than 1800"),
-        ("/Resources/RunRequestQueue/Properties/VisibilityTimeout", json!(30), "not the mapping's"),
-        ("/Resources/WorkerFunction/Properties/Timeout", json!(900), "not FunctionTimeoutSeconds"),
-        ("/Parameters/MaxReceiveCount/MinValue", json!(1), "maxReceiveCount of RunRequestQueue"),
-        ("/Resources/RunRequestQueue/Properties/RedrivePolicy/maxReceiveCount", json!(7), "the worker is told"),
-        (
-            "/Resources/RunRequestDeadLetterQueue/Properties/MessageRetentionPeriod",
-            json!(345_600),
-            "dead letters are kept",
-        ),
-        ("/Resources/RunCompletedTopic/Properties/FifoTopic", json!(false), "RunCompletedTopic is not FIFO"),
-        (
-            "/Resources/RunRequestQueuePolicy/Properties/PolicyDocument/Statement/0/Condition",
-            json!({}),
-            "somebody else",
-        ),
-        ("/Resources/RunRequestSubscription/Properties/FilterPolicy/type", json!(["metric_run"]), "the subscription"),
-        (
-            "/Resources/WorkerFunctionRunRequests/Properties/FunctionResponseTypes",
-            json!(["ReportBatchItemFailure"]),
-            "answers",
-        ),
-        ("/Parameters/BatchSize/MaxValue", json!(11), "BatchSize"),
-        ("/Parameters/MaximumConcurrency/MinValue", json!(1), "MaximumConcurrency"),
-        ("/Resources/WorkerFunctionRunRequests/Properties/Enabled", json!(true), "switched off"),
-        (
-            "/Resources/WorkerRole/Properties/Policies/0/PolicyDocument/Statement/0/Action",
-            json!("s3:*"),
-            "ReadInputsAndOwnOutputs of WorkerRole has a wildcard action",
-        ),
-        (
-            "/Resources/WorkerRole/Properties/Policies/0/PolicyDocument/Statement/1/Resource",
-            json!("*"),
-            "WriteOutputs of WorkerRole has every resource",
-        ),
-        ("/Resources/WorkerRole/Properties/Policies/0/PolicyDocument/Statement/2/Condition", json!({}), "lists more"),
-        (
-            "/Resources/WorkerRole/Properties/Policies/0/PolicyDocument/Statement/1/Action/0",
-            json!("s3:DeleteObject"),
-            "may not",
-        ),
-        (
-            "/Resources/DataBucket/Properties/PublicAccessBlockConfiguration/BlockPublicPolicy",
-            json!(false),
-            "DataBucket may become public",
-        ),
-        (
-            "/Resources/RunStartedTopicPolicy/Properties/PolicyDocument/Statement/0/Effect",
-            json!("Allow"),
-            "without TLS",
-        ),
-    ];
-    for (pointer, value, expected) in breaches {
-        let mut broken = template.clone();
-        *broken.pointer_mut(pointer).unwrap_or_else(|| panic!("{pointer} is not in the template")) = value;
-        let found = violations(&broken);
-        assert!(found.iter().any(|violation| violation.contains(expected)), "{pointer}: {found:#?}");
-    }
-}
-
-#[test]
-fn every_parameter_says_what_it_is_for() {
-    let template = expanded();
-    for (name, parameter) in template["Parameters"].as_object().unwrap() {
-        assert!(parameter["Description"].as_str().is_some_and(|text| !text.is_empty()), "{name} has no description");
-    }
-}
-
-/// The lines `NAME=value` of `.env.example`, those that are commented out too, and whether they are.
-fn example() -> Vec<(String, String, bool)> {
-    let text = std::fs::read_to_string(root().join(".env.example")).unwrap();
-    let setting = |line: &str| {
-        let (name, value) = line.strip_prefix("# ").unwrap_or(line).split_once('=')?;
-        let is_name = name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
-        is_name.then(|| (name.to_owned(), value.to_owned(), line.starts_with('#')))
+fn everything_is_encrypted(template: &Value) -> Vec<String> {
+    let mut broken = Vec::new();
+    let own_key = |id: Value, otherwise: Value| json!({"Fn::If": ["CreateKey", id, otherwise]});
+    let (key, key_arn) = (json!({"Ref": "EncryptionKey"}), json!({"Fn::GetAtt": ["EncryptionKey", "Arn"]}));
+    let none = json!({"Ref": "AWS::NoValue"});
+    let mut expect = |resource: &str, properties: &Value, name: &str, expected: &Value| {
+        if &properties[name] != expected {
+            broken.push(format!("{resource} is encrypted with {name} {}, not {expected}", properties[name]));
+        }
     };
-    text.lines().filter_map(setting).collect()
-}
-
-#[test]
-fn the_example_has_the_variables_that_are_read_and_no_other() {
-    let listed: Vec<_> = example().into_iter().map(|(name, ..)| name).collect();
-    let names: BTreeSet<_> = listed.iter().map(String::as_str).collect();
-    assert_eq!(names, BTreeSet::from(VARIABLES));
-    assert_eq!(listed.len(), names.len(), "a variable is listed twice");
-}
-
-#[test]
-fn the_example_says_the_defaults() {
-    let required = |name: &str| match name {
-        "AWS_S3_BUCKET" => Some("bucket".to_owned()),
-        name if name.ends_with("_TOPIC_ARN") => Some("arn:aws:sns:us-east-1:000000000000:events.fifo".to_owned()),
-        _ => None,
-    };
-    let from_example = Config::from_lookup(|name| {
-        let stated = example().into_iter().find(|(other, _, is_comment)| other == name && !is_comment);
-        required(name).or(stated.map(|(_, value, _)| value))
-    });
-    assert_eq!(format!("{:?}", from_example.unwrap()), format!("{:?}", Config::from_lookup(required).unwrap()));
-}
-
-#[test]
-fn the_template_sets_the_variables_that_are_read_and_no_other() {
-    let template = expanded();
-    let set = &property(&template, "WorkerFunction", "Environment")["Variables"];
-    let set: BTreeSet<_> = set.as_object().unwrap().keys().map(String::as_str).collect();
-    let read = BTreeSet::from(VARIABLES);
-    let not_deployed = BTreeSet::from(NOT_DEPLOYED);
-    assert!(not_deployed.is_subset(&read), "an exception that nobody reads");
-    assert_eq!(set, &read - &not_deployed);
-}
-
-#[test]
-fn the_template_s_defaults_are_the_worker_s() {
-    let template = expanded();
-    let set = &property(&template, "WorkerFunction", "Environment")["Variables"];
-    for (name, value, is_comment) in example() {
-        let default = &template["Parameters"][set[&name]["Ref"].as_str().unwrap_or_default()]["Default"];
-        if !is_comment && !default.is_null() {
-            assert_eq!(default.as_str().map_or_else(|| default.to_string(), str::to_owned), value, "{name}");
+    for (name, queue) in of_type(template, "AWS::SQS::Queue") {
+        expect(name, queue, "KmsMasterKeyId", &own_key(key.clone(), none.clone()));
+        expect(name, queue, "SqsManagedSseEnabled", &own_key(none.clone(), json!(true)));
+    }
+    for (name, topic) in of_type(template, "AWS::SNS::Topic") {
+        expect(name, topic, "KmsMasterKeyId", &own_key(key.clone(), json!("alias/aws/sns")));
+    }
+    // Without a key of their own both are encrypted with one of AWS's, always.
+    for (kind, property) in [("AWS::Logs::LogGroup", "KmsKeyId"), ("AWS::Lambda::Function", "KmsKeyArn")] {
+        for (name, properties) in of_type(template, kind) {
+            expect(name, properties, property, &own_key(key_arn.clone(), none.clone()));
         }
     }
+    let of_bucket = json!({"SSEAlgorithm": own_key(json!("aws:kms"), json!("AES256")),
+        "KMSMasterKeyID": own_key(key_arn, none)});
+    for (name, bucket) in of_type(template, "AWS::S3::Bucket") {
+        let rule = &bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"][0];
+        expect(name, rule, "ServerSideEncryptionByDefault", &of_bucket);
+    }
+    for (name, key) in of_type(template, "AWS::KMS::Key") {
+        expect(name, key, "EnableKeyRotation", &json!(true));
+    }
+    broken
+}
+
+fn the_bucket_keeps_versions_and_ends_unfinished_uploads(template: &Value) -> Vec<String> {
+    let mut broken = Vec::new();
+    for (name, bucket) in of_type(template, "AWS::S3::Bucket") {
+        if bucket["VersioningConfiguration"]["Status"] != "Enabled" {
+            broken.push(format!("{name} keeps no versions"));
+        }
+        let rules = bucket["LifecycleConfiguration"]["Rules"].as_array();
+        let ends_uploads = |rule: &Value| {
+            let days = number(&rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]);
+            let is_everywhere = rule.get("Prefix").is_none() && rule.get("TagFilters").is_none();
+            rule["Status"] == "Enabled" && is_everywhere && days.is_some_and(|days| (1..=7).contains(&days))
+        };
+        if !rules.is_some_and(|rules| rules.iter().any(ends_uploads)) {
+            broken.push(format!("unfinished uploads stay in {name}"));
+        }
+        if template["Resources"][name]["DeletionPolicy"] != "Retain" {
+            broken.push(format!("{name} goes with its stack"));
+        }
+    }
+    broken
+}
+
+fn tracing_and_retention_are_parameters(template: &Value) -> Vec<String> {
+    let mut broken = Vec::new();
+    let tracing = property(template, "WorkerFunction", "TracingConfig");
+    let modes = &template["Parameters"]["Tracing"]["AllowedValues"];
+    if tracing != &json!({"Mode": {"Ref": "Tracing"}}) || modes != &json!(["Active", "PassThrough"]) {
+        broken.push(format!("tracing is {tracing} of {modes}"));
+    }
+    for (name, group) in of_type(template, "AWS::Logs::LogGroup") {
+        if group["RetentionInDays"] != json!({"Ref": "LogRetentionDays"}) {
+            broken.push(format!("{name} is not kept for LogRetentionDays"));
+        }
+    }
+    let own = property(template, "WorkerFunction", "LoggingConfig");
+    if own["LogGroup"] != json!({"Ref": "WorkerLogGroup"}) || own["LogFormat"] != "JSON" {
+        broken.push(format!("the function logs to {own}"));
+    }
+    let architectures = property(template, "WorkerFunction", "Architectures");
+    let parameter = &template["Parameters"]["Architecture"];
+    if architectures != &json!([{"Ref": "Architecture"}])
+        || parameter["Default"] != "arm64"
+        || parameter["AllowedValues"] != json!(["arm64", "x86_64"])
+    {
+        broken.push(format!("the function is built for {architectures} of {parameter}"));
+    }
+    broken
 }
