@@ -321,10 +321,8 @@ struct Workshop {
 impl Workshop {
     /// The next bytes of each file.
     fn compute(mut self, slice: Vec<Series>) -> Result<(Self, Vec<Bytes>), Error> {
-        let result = {
-            let _step = tracing::debug_span!(target: telemetry::STEPS, "evaluate", series = slice.len()).entered();
-            self.evaluator.next(self.codes.iter().cloned().zip(slice).collect())?
-        };
+        let _step = tracing::debug_span!(target: telemetry::STEPS, "evaluate", series = slice.len()).entered();
+        let result = self.evaluator.next(self.codes.iter().cloned().zip(slice).collect())?;
         let bytes = self.encoder.next(&result)?;
         Ok((self, bytes))
     }

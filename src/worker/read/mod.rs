@@ -40,7 +40,6 @@ pub use thrift::Malformed;
 use self::decode::{Budget, Wanted};
 use crate::series::Series;
 use crate::storage::ObjectStorage;
-use crate::telemetry::STEPS;
 use crate::worker::plan::{Content, PlannedObject, PlannedSeries, ReadPlan};
 
 /// Objects too large to be fetched whole that are read at a time: each has two row groups in memory.
@@ -144,7 +143,6 @@ pub struct Facts {
 /// # Errors
 /// When an object is missing or unreadable, a limit is passed, or a series has no observation where one must be;
 /// [`Error::is_transient`] tells whether to try again.
-#[tracing::instrument(target = STEPS, level = "debug", skip_all, fields(objects = plan.objects.len()))]
 pub async fn read(
     plan: &ReadPlan,
     storage: &dyn ObjectStorage,

@@ -21,6 +21,7 @@ use super::long_file::{LongFile, Sizes};
 use super::{Facts, ReadSettings, Run, file, series_of, wanted};
 use crate::series::{Series, TimeNs};
 use crate::storage::{ETag, ObjectStorage};
+use crate::telemetry::STEPS;
 use crate::worker::plan::{Content, PlannedObject, ReadPlan};
 
 /// Each series may hold so many, however many series there are.
@@ -153,6 +154,11 @@ impl<'a> Slices<'a> {
         if let Some(problem) = self.problem.take() {
             return Err(problem);
         }
+        if self.is_ready() { Ok(()) } else { self.read_on().await }
+    }
+
+    #[tracing::instrument(target = STEPS, level = "debug", name = "read", skip_all, fields(objects = self.plan.objects.len()))]
+    async fn read_on(&mut self) -> Result<(), Error> {
         while !self.is_ready() {
             self.begin_work()?;
             match self.work.next().await {
