@@ -6,7 +6,8 @@ WORKDIR /build
 # rust-toolchain.toml stays outside: the tag above is its channel, and lints need no room here.
 COPY Cargo.toml Cargo.lock ./
 COPY src ./src
-RUN cargo build --release --locked --bin worker
+# The worker alone: the control plane has dependencies of its own.
+RUN cargo build --release --locked --no-default-features --bin worker
 
 # The same Debian as above, so the same C library; certificates are in it. Distroless has no finer tags: whoever wants the
 # same bytes for ever names a digest.

@@ -37,7 +37,7 @@ SAMPLE_BUCKET := target/invoke/bucket
 DOCKER ?= docker
 IMAGE ?= metrics-engine-worker
 
-.PHONY: help venv fmt lint test coverage fuzz soak memory bench bench-venv schemas errors demo invoke poll image build deploy deploy-cargo validate scan deny supply-venv
+.PHONY: help venv fmt lint test coverage fuzz soak memory bench schemas errors pictures queries queries-check FORCE demo invoke poll image build deploy deploy-cargo validate scan deny supply-venv
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -78,6 +78,24 @@ schemas: ## Write the contracts as JSON Schemas and an AsyncAPI document into sc
 errors: ## Write the error catalogue docs/errors.md
 	UPDATE_DOCS=1 cargo test --test errors the_catalogue
 
+pictures: venv ## Draw the pictures of docs/expressions.md
+	UPDATE_DOCS=1 cargo test --test guide the_pictures
+
+# A query macro asks the database of DATABASE_URL, and writes what it was told where SQLX_OFFLINE_DIR says.
+target/queries: FORCE | venv
+	@rm -rf $@ && mkdir -p $@
+	@touch src/lib.rs
+	SQLX_OFFLINE_DIR=$(CURDIR)/$@ $(VENV)/bin/python tools/postgres.py -- bash -ec \
+		'for step in migrations/*.up.sql; do psql -qv ON_ERROR_STOP=1 -f $$step "$$DATABASE_URL"; done; cargo check --lib'
+
+FORCE:
+
+queries: target/queries ## Check the control plane's queries against a private Postgres, and write what a build without one needs into .sqlx
+	@rm -rf .sqlx && cp -r $< .sqlx
+
+queries-check: target/queries ## Fail where .sqlx is not what the queries and the migrations say
+	@diff -r .sqlx $< || { echo "run make queries"; exit 1; }
+
 fuzz: ## Fuzz each target for FUZZ_SECONDS (needs a nightly toolchain; installs cargo-fuzz)
 	@rustup run nightly rustc --version > /dev/null 2>&1 || { echo "fuzzing needs a nightly compiler: rustup toolchain install nightly"; exit 1; }
 	@cargo fuzz --version > /dev/null 2>&1 || cargo +nightly install cargo-fuzz --locked
@@ -92,13 +110,14 @@ soak: venv ## Run for hours what the tests run for seconds
 	KILLS=500 cargo test --test kill -- --nocapture
 	SOAK_SEEDS=100000 cargo test --test faults -- --exact seeds --nocapture
 	SOAK_BATCHES=1000000 cargo test --test batch_laws -- --nocapture
+	SOAK_EVENTS=1000000 cargo test --test control many:: -- --nocapture
 
 memory: ## Measure the memory of runs over MEMORY_POINTS points, optimised (10^8 take 12 GB of disk for a while)
 	MEMORY_POINTS=$(MEMORY_POINTS) cargo test --release --test memory -- --nocapture --test-threads=1
 
 bench: $(BENCH_STAMP) ## Compare with pandas, polars, DuckDB and DataFusion (SECTIONS, ROUNDS; 15 GB of memory, 6 GB of disk for all)
 	cargo build --release --bins --manifest-path benches/harness/Cargo.toml --target-dir $(BENCH_BUILD)
-	cargo build --release --bin worker --target-dir $(BENCH_BUILD)
+	cargo build --release --no-default-features --bin worker --target-dir $(BENCH_BUILD)
 	BENCH_BIN=$(BENCH_BUILD)/release $(BENCH_VENV)/bin/python benches/bench.py target/bench-data $(SECTIONS) --rounds $(or $(ROUNDS),5)
 
 $(BENCH_STAMP): tools/requirements-bench.txt
@@ -113,7 +132,7 @@ invoke: venv $(SAMPLE_BUCKET)/datasets ## Send EVENT=events/….json, or several
 	@$(VENV)/bin/python tools/invoke.py $(SAMPLE_BUCKET) $(EVENT)
 
 $(SAMPLE_BUCKET)/datasets: $(SAMPLE_DATA)
-	cargo run --bin metrics -- dataset build --csv $< --into $(SAMPLE_BUCKET)
+	cargo run --bin metrics -- dataset build --columns rates --csv $< --into $(SAMPLE_BUCKET)
 	@touch $@
 
 poll: ## Run the worker on this machine over AWS_SQS_RUN_REQUEST_QUEUE_URL; settings from .env, Ctrl-C ends it
@@ -123,7 +142,7 @@ image: ## Build the container image of the polling mode (IMAGE; needs docker or 
 	$(DOCKER) build --tag $(IMAGE) .
 
 build: venv ## Build the function with cargo-lambda (ARCH=x86_64 or arm64)
-	cargo lambda build --release --bin worker --target $(LAMBDA_TARGET) --skip-target-check --lambda-dir $(BUILD_DIR)
+	cargo lambda build --release --no-default-features --bin worker --target $(LAMBDA_TARGET) --skip-target-check --lambda-dir $(BUILD_DIR)
 
 deploy: venv ## Build and deploy the stack with SAM (STACK, ARCH)
 	sam build --parameter-overrides Architecture=$(ARCH)

@@ -4,6 +4,8 @@
 //! The SDK's defaults are made for programs without a deadline: no limit on an operation, idle connections kept for
 //! longer than the servers keep them. Every value that differs is a constant here, with its reason.
 
+#[cfg(feature = "control")]
+pub mod control;
 pub mod failure;
 pub mod ports;
 

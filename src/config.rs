@@ -136,7 +136,7 @@ impl Config {
     /// # Errors
     /// All problems at once.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
-        let mut reader = Reader { lookup: &lookup, problems: Vec::new() };
+        let mut reader = Reader::new(&lookup);
         let topics = reader.topics();
         let queue_enabled = reader.boolean("AWS_SQS_RUN_REQUEST_QUEUE_ENABLED");
         let max_receive_count = reader.number("MAX_RECEIVE_COUNT", 5, 1, 1_000);
@@ -147,7 +147,7 @@ impl Config {
         let calendar = reader.calendar();
         let memory_mb = reader.memory_mb();
         let read_concurrency = reader.read_concurrency(memory_mb);
-        let rules = reader.rules();
+        let rules = reader.rules("AWS_S3_BUCKET");
         let page_bytes_limit = reader.number("LIMIT_PAGE_BYTES", 64 << 20, 1 << 10, 1 << 31);
         let observation_limit = reader.observation_limit(memory_mb);
         let log_level = reader.log_level();
@@ -231,17 +231,22 @@ const LOG_LEVELS: [(&str, tracing::Level); 5] = [
 ];
 
 /// Reads variables and collects what is wrong with them; a default stands in for a wrong value until the end.
-struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
-    problems: Vec<String>,
+    /// One sentence for each variable that is wrong.
+    pub(crate) problems: Vec<String>,
 }
 
-impl Reader<'_> {
-    fn text(&self, name: &str) -> Option<String> {
+impl<'a> Reader<'a> {
+    pub(crate) fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Self { lookup, problems: Vec::new() }
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
         (self.lookup)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 
-    fn aws(&self) -> AwsSettings {
+    pub(crate) fn aws(&self) -> AwsSettings {
         AwsSettings {
             region: self.text("AWS_REGION").unwrap_or_else(|| "us-east-1".to_owned()),
             endpoint_url: self.text("AWS_ENDPOINT_URL"),
@@ -276,11 +281,11 @@ impl Reader<'_> {
         topic.map_err(|error| self.problems.push(format!("{name}: {error}"))).ok()
     }
 
-    fn boolean(&mut self, name: &str) -> bool {
+    pub(crate) fn boolean(&mut self, name: &str) -> bool {
         self.choice(name, true, &[("true", true), ("false", false), ("1", true), ("0", false)])
     }
 
-    fn number<T>(&mut self, name: &str, default: T, least: T, most: T) -> T
+    pub(crate) fn number<T>(&mut self, name: &str, default: T, least: T, most: T) -> T
     where
         T: FromStr + PartialOrd + Copy + std::fmt::Display,
     {
@@ -294,7 +299,7 @@ impl Reader<'_> {
         }
     }
 
-    fn choice<T: Copy>(&mut self, name: &str, default: T, choices: &[(&str, T)]) -> T {
+    pub(crate) fn choice<T: Copy>(&mut self, name: &str, default: T, choices: &[(&str, T)]) -> T {
         let Some(text) = self.text(name) else { return default };
         let chosen = choices.iter().find(|(choice, _)| text.eq_ignore_ascii_case(choice));
         if let Some((_, value)) = chosen {
@@ -343,9 +348,19 @@ impl Reader<'_> {
         NonZeroUsize::new(concurrency).unwrap_or(NonZeroUsize::MIN)
     }
 
-    fn rules(&mut self) -> Rules {
-        let bucket = self.text("AWS_S3_BUCKET").unwrap_or_else(|| {
-            self.problems.push("AWS_S3_BUCKET is missing: the bucket of datasets and metrics".to_owned());
+    /// The text of a variable that has no default; nothing, and a problem, where it is missing.
+    #[cfg(feature = "control")]
+    pub(crate) fn required(&mut self, name: &str, meaning: &str) -> Option<String> {
+        let text = self.text(name);
+        if text.is_none() {
+            self.problems.push(format!("{name} is missing: {meaning}"));
+        }
+        text
+    }
+
+    pub(crate) fn rules(&mut self, bucket_variable: &str) -> Rules {
+        let bucket = self.text(bucket_variable).unwrap_or_else(|| {
+            self.problems.push(format!("{bucket_variable} is missing: the bucket of datasets and metrics"));
             String::new()
         });
         let limits = expression::Limits::default();
@@ -384,7 +399,7 @@ impl Reader<'_> {
         address.filter(|address| address.port() != 0)
     }
 
-    fn log_level(&mut self) -> tracing::Level {
+    pub(crate) fn log_level(&mut self) -> tracing::Level {
         let from_lambda = self.choice("AWS_LAMBDA_LOG_LEVEL", tracing::Level::INFO, &LOG_LEVELS);
         self.choice("LOG_LEVEL", from_lambda, &LOG_LEVELS)
     }

@@ -127,6 +127,12 @@ impl Prefix {
         Ok(Self(format!("{folder}/")))
     }
 
+    /// The prefix as a URI in this bucket.
+    #[must_use]
+    pub fn uri(&self, bucket: &str) -> String {
+        format!("s3://{bucket}/{}", self.0)
+    }
+
     /// The prefix, with its final `/`.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -150,6 +156,12 @@ impl Prefix {
     /// When the whole is no [`Key`].
     pub fn join(&self, relative: &str) -> Result<Key, Error> {
         Key::parse(&format!("{}{relative}", self.0))
+    }
+
+    /// The path of a key below this folder, as a key of its own; nothing where the key lies elsewhere.
+    #[must_use]
+    pub fn relative(&self, key: &Key) -> Option<Key> {
+        Key::parse(key.0.strip_prefix(&self.0)?).ok()
     }
 
     /// The folder in this folder.

@@ -28,3 +28,7 @@ pub mod poll;
 // Beside the worker: input for it, and the command line.
 pub mod cli;
 pub mod dataset;
+
+// The control plane: which metrics run, and when.
+#[cfg(feature = "control")]
+pub mod control;

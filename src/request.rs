@@ -6,6 +6,7 @@
 
 mod problem;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -85,17 +86,38 @@ pub struct DatasetPaths {
 /// # Errors
 /// When there is no run in it; what else may be wrong is in [`RunRequest::work`].
 pub fn decode(body: &str, rules: &Rules) -> Result<RunRequest, Unreadable> {
-    if body.len() > rules.body_bytes {
-        return Err(Unreadable::TooLarge { length_bytes: body.len(), limit_bytes: rules.body_bytes });
+    let unwrapped = unwrap(body, rules.body_bytes)?;
+    let event = RawEvent::read(&unwrapped.event, unwrapped.what)?;
+    event.decode(unwrapped.kind, unwrapped.metric_code, rules)
+}
+
+/// The event of a body.
+pub(crate) struct Unwrapped<'a> {
+    /// Its JSON.
+    pub(crate) event: Cow<'a, str>,
+    /// Where it was found, for error messages.
+    pub(crate) what: &'static str,
+    /// What the envelope says instead of the event's own `type`.
+    pub(crate) kind: Option<String>,
+    /// What the envelope says instead of the event's own `metricCode`.
+    pub(crate) metric_code: Option<String>,
+}
+
+/// Takes an event out of its SNS envelope, where it has one.
+///
+/// # Errors
+/// When the body is too large or no JSON object.
+pub(crate) fn unwrap(body: &str, limit_bytes: usize) -> Result<Unwrapped<'_>, Unreadable> {
+    if body.len() > limit_bytes {
+        return Err(Unreadable::TooLarge { length_bytes: body.len(), limit_bytes });
     }
-    let envelope: Envelope = read_json(body, "the body")?;
-    match envelope.notification() {
-        None => RawEvent::read(body, "the body")?.decode(None, None, rules),
-        Some(message) => {
-            let attribute = |name: &str| envelope.attributes.get(name).and_then(|attribute| attribute.value.clone());
-            RawEvent::read(message, "the SNS message")?.decode(attribute("type"), attribute("metricCode"), rules)
-        }
-    }
+    let mut envelope: Envelope = read_json(body, "the body")?;
+    let mut attribute = |name: &str| envelope.attributes.remove(name).and_then(|attribute| attribute.value);
+    let (kind, metric_code) = (attribute("type"), attribute("metricCode"));
+    Ok(match envelope.notification() {
+        None => Unwrapped { event: body.into(), what: "the body", kind: None, metric_code: None },
+        Some(message) => Unwrapped { event: message.to_owned().into(), what: "the SNS message", kind, metric_code },
+    })
 }
 
 fn read_json<'a, T: Deserialize<'a>>(text: &'a str, what: &'static str) -> Result<T, Unreadable> {

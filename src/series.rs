@@ -121,6 +121,7 @@ pub struct SeriesBuilder {
     times: Vec<TimeNs>,
     values: Vec<f64>,
     ascending: bool,
+    descents: usize,
 }
 
 impl Default for SeriesBuilder {
@@ -133,12 +134,14 @@ impl SeriesBuilder {
     /// Nothing read yet.
     #[must_use]
     pub fn new() -> Self {
-        Self { times: Vec::new(), values: Vec::new(), ascending: true }
+        Self { times: Vec::new(), values: Vec::new(), ascending: true, descents: 0 }
     }
 
     /// Adds one observation; a NaN value is null.
     pub fn push(&mut self, time: TimeNs, value: f64) {
-        self.ascending &= self.times.last().is_none_or(|&last| last < time);
+        let last = self.times.last();
+        self.ascending &= last.is_none_or(|&last| last < time);
+        self.descents += usize::from(last.is_some_and(|&last| last > time));
         self.times.push(time);
         self.values.push(value);
     }
@@ -150,6 +153,9 @@ impl SeriesBuilder {
             _ => true,
         };
         self.ascending &= other.ascending && joins_ascending;
+        let joins_descending =
+            matches!((self.times.last(), other.times.first()), (Some(last), Some(first)) if last > first);
+        self.descents += other.descents + usize::from(joins_descending);
         self.times.append(&mut other.times);
         self.values.append(&mut other.values);
     }
@@ -173,6 +179,12 @@ impl SeriesBuilder {
             return self.times.first().copied().zip(self.times.last().copied());
         }
         self.times.iter().copied().min().zip(self.times.iter().copied().max())
+    }
+
+    /// The number of observations that are earlier than the one read before them.
+    #[must_use]
+    pub fn descents(&self) -> usize {
+        self.descents
     }
 
     /// The series, and how many observations a later one with the same time replaced.
@@ -246,6 +258,7 @@ mod tests {
         second.push(2, 3.0);
         second.push(3, 4.0);
         first.append(second);
+        assert_eq!(first.descents(), 0, "equal times do not descend");
         assert_eq!(first.finish(), built(&[(1, 1.0), (2, 2.0), (2, 3.0), (3, 4.0)]));
     }
 
@@ -262,6 +275,16 @@ mod tests {
         assert_eq!(builder.take_before(1), (Series::empty(), 0));
         assert_eq!(builder.span(), Some((5, 9)));
         assert_eq!(builder.finish(), (Series::new(vec![5, 9], vec![5.0, 6.0]).unwrap(), 0));
+    }
+
+    #[test]
+    fn descents_are_counted_within_and_between_builders() {
+        let mut first = SeriesBuilder::new();
+        [3, 1, 2].into_iter().for_each(|time| first.push(time, 0.0));
+        let mut second = SeriesBuilder::new();
+        [1, 5, 4].into_iter().for_each(|time| second.push(time, 0.0));
+        first.append(second);
+        assert_eq!(first.descents(), 3);
     }
 
     #[test]

@@ -6,9 +6,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray};
 use clap::Parser;
 use metrics_engine::cli::screen::Screen;
 use metrics_engine::cli::{self, Arguments, Verdict};
+use parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
 
 /// What a command says, at a fixed time.
@@ -43,7 +45,8 @@ async fn bucket() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let csv = folder.path().join("rates.csv");
     fs::write(&csv, RATES).unwrap();
-    said(&["dataset", "build", "--csv", csv.to_str().unwrap(), "--into", path(folder.path(), "bucket").as_str()]).await;
+    let into = path(folder.path(), "bucket");
+    said(&["dataset", "build", "--columns", "rates", "--csv", csv.to_str().unwrap(), "--into", &into]).await;
     folder
 }
 
@@ -102,14 +105,40 @@ async fn what_eval_cannot_do_is_said_plainly() {
     let nowhere = path(folder.path(), "nowhere");
     assert!(refused(&["eval", "--data", &nowhere, "A"]).await.ends_with("nowhere: no such folder"));
     let other = refused(&["eval", "--data", &data, "A", "--dataset", "other"]).await;
-    assert_eq!(other, "no dataset under datasets/other/versions/: no manifest of a version");
+    let expected = format!(
+        "no dataset under datasets/other/versions/ in {data}: no manifest of a version; metrics dataset build makes one"
+    );
+    assert_eq!(other, expected);
     assert!(!Path::new(&nowhere).exists(), "a location is not made by looking at it");
 }
 
 #[tokio::test]
 async fn the_numeric_rules_hold() {
     let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rules/operators.yaml");
-    assert_eq!(said(&["test", rules]).await, "17 passed, 0 failed\n");
+    assert_eq!(said(&["test", rules]).await, "60 passed, 0 failed\n");
+}
+
+/// The rows of the table of series semantics; each has tests of its own, by its group.
+#[test]
+fn every_numeric_rule_has_a_test() {
+    let rules = include_str!("rules/operators.yaml");
+    for (group, least) in [
+        ("duplicates", 3),
+        ("two operands", 4),
+        ("ratio by zero", 2),
+        ("scale", 5),
+        ("sma sum max min", 9),
+        ("ema", 5),
+        ("arithmetic, composite, lag", 5),
+        ("lag", 9),
+        ("composite", 6),
+        ("window", 6),
+        ("nesting", 4),
+        ("equal sub-expressions", 1),
+    ] {
+        let count = rules.matches(&format!("    group: {group}\n")).count();
+        assert!(count >= least, "{group}: {count}");
+    }
 }
 
 #[tokio::test]
@@ -130,6 +159,11 @@ async fn a_test_that_does_not_hold_shows_the_difference() {
     )
     .unwrap();
     assert_eq!(metrics(&["test", &file]).await.unwrap().1, Verdict::Well);
+    fs::write(&file, "tests: [{ name: n, expression: 'sma(A, 0)', error: too many }]").unwrap();
+    let (not_refused, verdict) = metrics(&["test", &file]).await.unwrap();
+    assert!(verdict == Verdict::Wrong && not_refused.contains("expected to be refused: too many"), "{not_refused}");
+    fs::write(&file, "tests: [{ name: n, expression: A, error: e, expect: '1' }]").unwrap();
+    assert!(refused(&["test", &file]).await.ends_with("a test has either expect or error"));
     fs::write(&file, test.replace("expect", "expected")).unwrap();
     assert!(refused(&["test", &file]).await.contains("expected"));
 }
@@ -200,6 +234,105 @@ async fn a_dataset_is_held_against_its_manifest() {
     insta::assert_snapshot!("validate_dataset", found);
 }
 
+/// A Parquet file of many series, its rows in this order.
+fn many_series(path: &Path, rows: &[(&str, i64)]) {
+    let codes: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|(code, _)| *code)));
+    let days = rows.iter().map(|(_, day)| day * 86_400_000_000_000);
+    let times: ArrayRef = Arc::new(TimestampNanosecondArray::from_iter_values(days));
+    let values: ArrayRef = Arc::new(Float64Array::from(vec![1.5; rows.len()]));
+    let columns = [("obs_time", times), ("value", values), ("internal_series_code", codes)];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut writer = ArrowWriter::try_new(fs::File::create(path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+#[tokio::test]
+async fn files_of_many_series_are_looked_into() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("datasets/d");
+    let manifest = |codes: &str, files: &str| {
+        fs::create_dir_all(root.join("versions/v1")).unwrap();
+        let text = format!(r#"{{"version_id":"v1","series_codes":{codes},"parquet_files":{files}}}"#);
+        fs::write(root.join("versions/v1/manifest.json"), text).unwrap();
+    };
+    let data = path(folder.path(), "");
+    let validate = ["validate", "--data", &data, "--dataset", "d"];
+    many_series(&root.join("projections/all.parquet"), &[("A", 0), ("B", 0), ("A", 1), ("B", 1)]);
+    manifest(r#"["A","B"]"#, r#"["all.parquet"]"#);
+    assert_eq!(said(&validate).await, "dataset d: valid\n");
+    manifest("null", r#"["all.parquet"]"#);
+    assert_eq!(said(&validate).await, "dataset d: valid\n", "a manifest need not name its series");
+
+    many_series(&root.join("projections/all.parquet"), &[("A", 3), ("B", 0), ("A", 1), ("C", 1), ("A", 1), ("a b", 2)]);
+    many_series(&root.join("projections/A/more.parquet"), &[("A", 2), ("A", 3), ("B", 9)]);
+    many_series(&root.join("projections/year=2024/lost.parquet"), &[("A", 7)]);
+    fs::create_dir_all(root.join("current")).unwrap();
+    fs::write(root.join("current/manifest.json"), r#"{"version_id":"v0"}"#).unwrap();
+    manifest(r#"["A","B","D",7]"#, r#"["all.parquet","gone.parquet"]"#);
+    let (found, verdict) = metrics(&validate).await.unwrap();
+    assert_eq!(verdict, Verdict::Wrong);
+    insta::assert_snapshot!("validate_many_series", found);
+}
+
+#[tokio::test]
+async fn limits_are_those_of_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = path(folder.path(), "test.yaml");
+    fs::write(&file, "tests: [{ name: n, series: { A: '1' }, expression: 'sma(A, 11)', expect: 'null' }]").unwrap();
+    for arguments in [["expr", "sma(A, 11)"], ["validate", "sma(A, 11)"], ["test", &file]] {
+        let answer = |limit: Option<&str>| {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_metrics"));
+            command.args(arguments).current_dir(folder.path());
+            limit.iter().for_each(|limit| _ = command.env("LIMIT_WINDOW", limit));
+            let output = command.output().unwrap();
+            let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            (output.status.code().unwrap(), said)
+        };
+        assert_eq!(answer(None).0, 0, "{arguments:?}");
+        let (code, said) = answer(Some("10"));
+        assert!(code != 0 && said.contains("10"), "{arguments:?}: {said}");
+        let (code, said) = answer(Some("many"));
+        assert!(code == 1 && said.contains("LIMIT_WINDOW is \"many\""), "{arguments:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn datasets_are_built_from_long_and_parquet_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (long, table) = (path(folder.path(), "long.csv"), path(folder.path(), "table.parquet"));
+    fs::write(&long, "at,code,value\n2024-01-31T10:00:00+01:00,A,1\n2024-01-31T09:30:00Z,A,\n2024-02-01,B,3\n")
+        .unwrap();
+    many_series(Path::new(&table), &[("B", 19_754), ("A", 19_753), ("A", 19_754)]);
+    let bucket = path(folder.path(), "bucket");
+    let build = ["dataset", "build", "--columns", "long", "--into", &bucket];
+    let built = said(&[&build[..], &["--csv", &long, "--time", "at"]].concat()).await;
+    assert!(
+        built.starts_with("dataset long: 2 series, 3 observations from 2024-01-31T09:00:00Z to 2024-02-01\n"),
+        "{built}"
+    );
+    let json = said(&[&build[..], &["--parquet", &table, "--json"]].concat()).await;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&json["datasetId"], &json["observations"], &json["current"]),
+        (&"table".into(), &3.into(), &true.into())
+    );
+    let eval = ["eval", "A", "--data", &bucket, "--dataset"];
+    let rows = said(&[&eval[..], &["long"]].concat()).await;
+    assert_eq!(rows, "time                 A\n2024-01-31T09:00:00  1\n2024-01-31T09:30:00  null\n");
+    assert_eq!(said(&[&eval[..], &["table"]].concat()).await, "time        A\n2024-01-31  1.5\n2024-02-01  1.5\n");
+    let changed = fs::read_to_string(&long).unwrap().replace(",3", ",4");
+    fs::write(&long, changed).unwrap();
+    let again = said(&[&build[..], &["--csv", &long, "--time", "at"]].concat()).await;
+    assert!(again.contains("v20240201_160000_000001"), "a version never changes: {again}");
+    for dataset in ["long", "table"] {
+        assert!(said(&["validate", "--data", &bucket, "--dataset", dataset]).await.ends_with("valid\n"));
+    }
+    let error = refused(&[&build[..], &["--csv", &long]].concat()).await;
+    assert!(error.contains("long.csv: line 1: no column obs_time"), "{error}");
+}
+
 #[tokio::test]
 async fn a_plan_is_explained_before_and_after() {
     let folder = bucket().await;
@@ -238,5 +371,6 @@ async fn versions_are_inspected_and_compared() {
     assert_eq!(verdict, Verdict::Wrong);
     insta::assert_snapshot!("diff", differing);
     assert_eq!(said(&["diff", "fx.usd", first, first, "--data", &data]).await, "0 times differ\n");
-    assert_eq!(refused(&["inspect", "other", "--data", &data]).await, "no metric under metrics/other/");
+    let other = refused(&["inspect", "other", "--data", &data]).await;
+    assert_eq!(other, format!("no metric under metrics/other/ in {data}"));
 }

@@ -22,7 +22,7 @@ fn the_image_holds_the_binary_that_the_recipe_builds_and_runs_it_without_rights(
     let binary = Path::new(env!("CARGO_BIN_EXE_worker")).file_name().unwrap().to_str().unwrap();
     let built = format!("/build/target/release/{binary}");
     assert_eq!(from_build, [["--from=build", &built, &format!("/usr/local/bin/{binary}")]]);
-    assert!(recipe.contains(&format!("cargo build --release --locked --bin {binary}\n")));
+    assert!(recipe.contains(&format!("cargo build --release --locked --no-default-features --bin {binary}\n")));
     assert!(recipe.contains(&format!("CMD [\"{binary}\", \"--poll\"]\n")));
     assert_eq!(lines("USER"), [["nonroot"]]);
     for base in lines("FROM") {

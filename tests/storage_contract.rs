@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use futures::stream::{self, StreamExt};
 use metrics_engine::keys::{Key, Prefix};
+use metrics_engine::storage::below::Below;
 use metrics_engine::storage::folder::FolderStorage;
 use metrics_engine::storage::memory::MemoryStorage;
 use metrics_engine::storage::metered::Metered;
@@ -21,6 +22,7 @@ type Store = dyn ObjectStorage;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_keeps_the_contract() {
     contract(Arc::new(MemoryStorage::new())).await;
+    contract(Arc::new(Below::new(MemoryStorage::new(), Prefix::parse("team").unwrap()))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -35,6 +37,8 @@ async fn s3_keeps_the_contract() {
     aws.bucket("contract").await;
     let store = Arc::new(Metered::new(S3Storage::new(aws.clients.s3.clone(), "contract")));
     contract(store.clone()).await;
+    contract(Arc::new(Below::new(store.clone(), Prefix::parse("team/data").unwrap()))).await;
+    assert_eq!(listed(&*store, "team/data/puts").await, ["team/data/puts/a"]);
     assert!(store.usage().requests > 1_100 && store.usage().read_bytes > 0 && store.usage().written_bytes > 0);
     what_only_s3_can_say(&aws).await;
 }

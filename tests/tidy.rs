@@ -150,8 +150,45 @@ fn only_the_edge_builds_clients() {
         "src/worker/queue.rs",
         "src/worker/queue/",
         "src/poll/inbox.rs",
+        "src/control/outbox/sns.rs",
     ];
     forbid(&["aws_sdk_"], &[], &edges, "the SDK is known to its adapters alone");
+}
+
+const CONTROL_VOCABULARY: [&str; 3] = ["src/control/status.rs", "src/control/rejection.rs", "src/control/message.rs"];
+
+#[test]
+fn the_vocabulary_of_the_control_plane_is_pure() {
+    let impure = ["async ", ".await", "tokio", "aws_", "PgPool", "query!", "Instant::now", "Timestamp::now", "std::fs"];
+    forbid(&impure, &CONTROL_VOCABULARY, &[], "no async, database, SDK or clock in the control plane's vocabulary");
+}
+
+#[test]
+fn queries_are_checked_against_the_schema() {
+    // What configures a connection has no tables to be checked against.
+    let allowed = ["src/control/database.rs"];
+    forbid(
+        &["sqlx::query(", "sqlx::query_as(", "query_scalar(", "raw_sql("],
+        &["src/"],
+        &allowed,
+        "queries are macros",
+    );
+}
+
+#[test]
+fn a_message_is_published_by_the_relay_alone() {
+    forbid(
+        &["outbox::relay(", ".publish("],
+        &["src/control/"],
+        &["src/control/outbox/", "src/control/service.rs"],
+        "requests leave through the outbox, after the transaction that wrote them",
+    );
+}
+
+#[test]
+fn the_worker_knows_nothing_of_the_control_plane() {
+    let below = ["src/worker/", "src/storage/", "src/cli/", "src/dataset/", "src/poll/", "src/bin/worker.rs"];
+    forbid(&["control::", "sqlx"], &below, &[], "the worker builds without the control plane");
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // With nowhere left to write to, the exit code still tells.
-            let _ = writeln!(io::stderr(), "error: {error:#}");
+            let _ = writeln!(io::stderr(), "error: {}", told(&error));
             ExitCode::FAILURE
         }
     }
@@ -36,6 +36,19 @@ async fn run(arguments: Arguments) -> anyhow::Result<Verdict> {
 #[expect(clippy::disallowed_methods, reason = "the clock is made here, and passed on as a port")]
 fn clock() -> Clock {
     Arc::new(jiff::Timestamp::now)
+}
+
+/// The error and its causes; a cause that the error before it names already is not told twice.
+fn told(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.ends_with(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -75,14 +75,20 @@ pub(super) struct TimeMark {
     pub(super) label: String,
 }
 
-/// Marks between two times on an axis of so many columns: the first days of years or months, or days; where no
-/// cadence fits, the two ends. Ends less than three days apart are marked themselves.
+/// Marks between two times on an axis of so many columns: the first days of years or months, days, or times of day; where
+/// no cadence fits, the two ends.
 pub(super) fn time_marks(first: TimeNs, last: TimeNs, columns: usize) -> Vec<TimeMark> {
     let (Some(from), Some(to)) = (civil(first), civil(last)) else { return Vec::new() };
     let days = from.date().duration_until(to.date()).as_hours() / 24;
     if days < 3 {
         let end = |time, at: DateTime| TimeMark { time, label: at.strftime("%Y-%m-%d %H:%M").to_string() };
-        return if first == last { vec![end(first, from)] } else { vec![end(first, from), end(last, to)] };
+        if first == last {
+            return vec![end(first, from)];
+        }
+        let most = columns / ("01-31 14:30".len() + SPACE_BETWEEN_LABELS);
+        let steps = MINUTES.iter().map(|minutes| times_of_day(*minutes, first, last, most));
+        let fitting = steps.into_iter().find(|marks| marks.len() >= 2 && marks.len() <= most);
+        return fitting.unwrap_or_else(|| vec![end(first, from), end(last, to)]);
     }
     for cadence in CADENCES {
         let most = columns / (cadence.label_width() + SPACE_BETWEEN_LABELS);
@@ -93,6 +99,18 @@ pub(super) fn time_marks(first: TimeNs, last: TimeNs, columns: usize) -> Vec<Tim
     }
     let ends = [(first, from), (last, to)];
     ends.map(|(time, at)| TimeMark { time, label: at.strftime("%Y-%m-%d").to_string() }).to_vec()
+}
+
+/// Minutes between marks that are times of day, from the closest to the widest.
+const MINUTES: [i64; 9] = [1, 5, 15, 30, 60, 180, 360, 720, 1_440];
+
+/// The whole multiples of so many minutes between two times; one more than `most` where there are too many.
+fn times_of_day(minutes: i64, first: TimeNs, last: TimeNs, most: usize) -> Vec<TimeMark> {
+    let step = minutes * 60_000_000_000;
+    let start = first.div_euclid(step) + i64::from(first.rem_euclid(step) > 0);
+    let times = (start..=last.div_euclid(step)).take(most + 1).filter_map(|count| count.checked_mul(step));
+    let label = |time| civil(time).map(|at| at.strftime("%m-%d %H:%M").to_string());
+    times.filter_map(|time| Some(TimeMark { time, label: label(time)? })).collect()
 }
 
 /// Labels closer than this read as one.
@@ -120,6 +138,8 @@ impl Cadence {
 const CADENCES: &[Cadence] = &[
     Cadence::Days(1),
     Cadence::Days(5),
+    Cadence::Days(7),
+    Cadence::Days(14),
     Cadence::Months(1),
     Cadence::Months(3),
     Cadence::Months(6),
@@ -210,6 +230,8 @@ mod tests {
         let leap_day = ["2024-02-27", "2024-02-28", "2024-02-29", "2024-03-01"];
         check_times(date(2024, 2, 27), date(2024, 3, 1), 60, &leap_day);
         check_times(date(2024, 2, 27), date(2024, 2, 27), 60, &["2024-02-27 00:00"]);
+        check_times(date(2024, 2, 27), date(2024, 2, 28), 40, &["02-27 00:00", "02-28 00:00"]);
+        check_times(date(2024, 2, 27), date(2024, 2, 28), 60, &["02-27 00:00", "02-27 12:00", "02-28 00:00"]);
         check_times(date(2024, 2, 3), date(2024, 2, 20), 20, &["2024-02-03", "2024-02-20"]);
     }
 }

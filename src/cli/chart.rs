@@ -1,5 +1,5 @@
 //! Series as a picture: labelled series in, an SVG document out. Nulls, infinite values and long pauses are gaps, as in
-//! the terminal's plot, whose axes it shares.
+//! the terminal's plot, whose axes it shares. The legend stands above the curves, never on them.
 
 use anyhow::{anyhow, ensure};
 use plotters::coord::ranged1d::{KeyPointHint, KeyPointWeight, NoDefaultFormatting, Ranged, ValueFormatter};
@@ -9,7 +9,22 @@ use super::axis::{TimeMark, ValueAxis, time_marks, value_axis};
 use super::plot::segments;
 use crate::series::{Series, TimeNs};
 
-const SIZE: (u32, u32) = (960, 420);
+const WIDTH: u32 = 960;
+
+/// The height of the curves with their axes; the legend comes on top of it.
+const HEIGHT: u32 = 400;
+
+/// Up to so many observations a curve shows each as a dot: where there are more, dots would hide the line.
+const MOST_DOTS: usize = 80;
+
+/// What a sans-serif letter of the legend takes at most, on average: fonts differ from viewer to viewer.
+const LETTER_WIDTH: usize = 8;
+
+/// A label longer than this is cut: it would not fit into a line.
+const MOST_LETTERS: usize = 104;
+
+const LEGEND_LINE: i32 = 22;
+const MARGIN: i32 = 16;
 
 /// Marks of the time axis are as far apart as labels are on a terminal of so many columns.
 const TIME_COLUMNS: usize = 110;
@@ -102,61 +117,113 @@ fn pixel(place: f64) -> i32 {
     place.round() as i32
 }
 
-/// Draws the finite values of the series on common axes.
+/// Draws the finite values of the series on common axes; `unit` is written along the axis of values.
 ///
 /// # Errors
 /// When there is nothing to draw.
-pub(super) fn svg(curves: &[(&str, &Series)]) -> anyhow::Result<String> {
+pub(super) fn svg(curves: &[(&str, &Series)], unit: &str) -> anyhow::Result<String> {
     let scale = Scale::of(curves);
     ensure!(scale.is_some(), "nothing to draw: no row has a finite value");
     let mut text = String::new();
     if let Some(scale) = scale {
-        draw(curves, &scale, &mut text).map_err(|error| anyhow!("the picture cannot be drawn: {error}"))?;
+        draw(curves, unit, &scale, &mut text).map_err(|error| anyhow!("the picture cannot be drawn: {error}"))?;
     }
     Ok(text)
 }
 
-fn draw(curves: &[(&str, &Series)], scale: &Scale, text: &mut String) -> Result<(), Box<dyn std::error::Error>> {
-    let picture = SVGBackend::with_string(text, SIZE).into_drawing_area();
+/// Where each entry of the legend begins.
+struct Legend {
+    places: Vec<(i32, i32)>,
+    labels: Vec<String>,
+    lines: i32,
+}
+
+const SAMPLE_WIDTH: i32 = 26;
+
+impl Legend {
+    fn of(curves: &[(&str, &Series)]) -> Self {
+        let mut legend = Self { places: Vec::new(), labels: Vec::new(), lines: 1 };
+        let mut right = MARGIN;
+        for (label, _) in curves {
+            let label = shortened(label);
+            let letters = label.chars().count() * LETTER_WIDTH;
+            let width = SAMPLE_WIDTH + i32::try_from(letters).unwrap_or(i32::MAX / 2) + 2 * MARGIN;
+            if right > MARGIN && right + width > WIDTH.cast_signed() {
+                right = MARGIN;
+                legend.lines += 1;
+            }
+            legend.places.push((right, MARGIN + (legend.lines - 1) * LEGEND_LINE));
+            legend.labels.push(label);
+            right += width;
+        }
+        legend
+    }
+
+    fn height(&self) -> i32 {
+        MARGIN + self.lines * LEGEND_LINE
+    }
+}
+
+fn shortened(label: &str) -> String {
+    if label.chars().count() <= MOST_LETTERS {
+        return label.to_owned();
+    }
+    label.chars().take(MOST_LETTERS - 1).chain(['…']).collect()
+}
+
+/// Colours repeat after the sixth curve; the thinner line tells then.
+fn style(index: usize) -> ShapeStyle {
+    let colour = COLOURS[index % COLOURS.len()];
+    colour.stroke_width(if index < COLOURS.len() { 2 } else { 1 })
+}
+
+fn draw(
+    curves: &[(&str, &Series)],
+    unit: &str,
+    scale: &Scale,
+    text: &mut String,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let legend = Legend::of(curves);
+    let height = HEIGHT + legend.height().unsigned_abs();
+    let picture = SVGBackend::with_string(text, (WIDTH, height)).into_drawing_area();
     picture.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&picture)
-        .margin(16)
-        .x_label_area_size(32)
-        .y_label_area_size(72)
+    let font = ("sans-serif", 15).into_font().color(&RGBColor(70, 70, 70));
+    for (index, (label, &(x, y))) in legend.labels.iter().zip(&legend.places).enumerate() {
+        picture.draw(&PathElement::new(vec![(x, y), (x + SAMPLE_WIDTH - 8, y)], style(index)))?;
+        picture.draw(&Text::new(label.as_str(), (x + SAMPLE_WIDTH, y - 6), font.clone()))?;
+    }
+    let (_, below) = picture.split_vertically(legend.height());
+    let mut chart = ChartBuilder::on(&below)
+        .margin(8)
+        .margin_right(24)
+        .x_label_area_size(44)
+        .y_label_area_size(76)
         .build_cartesian_2d(scale.time_axis(), scale.value_axis())?;
     chart
         .configure_mesh()
         .bold_line_style(RGBColor(225, 225, 225))
         .light_line_style(TRANSPARENT)
         .axis_style(RGBColor(120, 120, 120))
-        .label_style(("sans-serif", 13).into_font().color(&RGBColor(70, 70, 70)))
+        .label_style(font.clone())
+        .axis_desc_style(font)
+        .x_desc("time (UTC)")
+        .y_desc(unit)
         .draw()?;
-    for (index, (label, series)) in curves.iter().enumerate() {
-        let colour = COLOURS[index % COLOURS.len()];
-        let style = colour.stroke_width(2);
-        let mut lines = Vec::new();
+    for (index, (_, series)) in curves.iter().enumerate() {
+        let has_dots = series.len() <= MOST_DOTS;
         for segment in segments(series) {
             let points: Vec<(f64, f64)> =
                 segment.into_iter().map(|(time, value)| (scale.x(time), scale.y(value))).collect();
-            match points.as_slice() {
-                // A line needs two ends.
-                [alone] => {
-                    chart.draw_series(std::iter::once(Circle::new(*alone, 2, colour.filled())))?;
-                }
-                _ => lines.push(PathElement::new(points, style)),
+            // A line needs two ends; what stands alone is a dot in any case.
+            if has_dots || points.len() == 1 {
+                let dot = |point: &(f64, f64)| Circle::new(*point, 3, style(index).filled());
+                chart.draw_series(points.iter().map(dot))?;
+            }
+            if points.len() > 1 {
+                chart.draw_series([PathElement::new(points, style(index))])?;
             }
         }
-        chart
-            .draw_series(lines)?
-            .label(*label)
-            .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], style));
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE.mix(0.8))
-        .label_font(("sans-serif", 13))
-        .draw()?;
     picture.present()?;
     Ok(())
 }
@@ -176,9 +243,11 @@ mod tests {
     #[test]
     fn a_gap_is_not_drawn_over() {
         let series = days(&[1.0, 2.0, NULL, 3.0, 4.0, f64::INFINITY, 2.5, NULL]);
-        let picture = svg(&[("A < B", &series)]).unwrap();
+        let picture = svg(&[("A < B", &series)], "value").unwrap();
         assert_eq!(picture.matches("stroke-width=\"2\" points").count(), 3, "two segments and the legend: {picture}");
-        assert_eq!(picture.matches("<circle").count(), 1, "a value alone is a dot");
+        assert_eq!(picture.matches("<circle").count(), 5, "few values are dots, the one alone too");
+        let many = days(&[[1.0; 90].as_slice(), &[NULL, 2.0, NULL]].concat());
+        assert_eq!(svg(&[("A", &many)], "value").unwrap().matches("<circle").count(), 1, "of many the one alone");
         assert!(picture.contains("A &lt; B"), "{picture}");
         insta::assert_snapshot!(picture);
     }
@@ -186,16 +255,26 @@ mod tests {
     #[test]
     fn metrics_share_their_axes() {
         let (low, high) = (days(&[1.0, 2.0, 3.0]), days(&[100.0, 300.0, 200.0, 400.0]));
-        let picture = svg(&[("low", &low), ("high", &high)]).unwrap();
+        let picture = svg(&[("low", &low), ("high", &high)], "value").unwrap();
         assert!(picture.contains("400") && picture.contains("low") && picture.contains("high"), "{picture}");
         assert!(picture.contains("#0072B2") && picture.contains("#D55E00"), "{picture}");
     }
 
     #[test]
+    fn the_legend_takes_as_many_lines_as_it_needs() {
+        let series = days(&[1.0, 2.0]);
+        let label = "a".repeat(60);
+        let long = "b".repeat(200);
+        let picture = svg(&[(&label, &series), (&label, &series), (&long, &series)], "value").unwrap();
+        assert!(picture.contains(&format!("height=\"{}\"", 400 + 16 + 3 * 22)), "{picture}");
+        assert!(picture.contains('…') && !picture.contains(&long), "a label that fits into no line is cut");
+    }
+
+    #[test]
     fn nothing_finite_is_said_so() {
-        assert!(svg(&[("A", &days(&[NULL]))]).is_err());
-        assert!(svg(&[]).is_err());
-        assert!(svg(&[("A", &days(&[f64::MIN, f64::MAX]))]).unwrap().contains("polyline"));
-        assert!(svg(&[("A", &days(&[5.0]))]).unwrap().contains("circle"));
+        assert!(svg(&[("A", &days(&[NULL]))], "value").is_err());
+        assert!(svg(&[], "value").is_err());
+        assert!(svg(&[("A", &days(&[f64::MIN, f64::MAX]))], "value").unwrap().contains("polyline"));
+        assert!(svg(&[("A", &days(&[5.0]))], "value").unwrap().contains("circle"));
     }
 }

@@ -45,6 +45,11 @@ const SETTINGS: [(&str, &str); 3] = [
 
 /// The arguments of `metrics demo`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  metrics demo
+  metrics demo --bucket /tmp/bucket --keep
+
+The folder is a data location afterwards: metrics eval --data target/demo/bucket 'ECB_EUR_USD_D'")]
 pub struct Demo {
     /// The folder of the batches; they run in the order of their names
     #[arg(long, value_name = "FOLDER", default_value = "events")]
@@ -81,9 +86,9 @@ pub async fn run(demo: &Demo, clock: Clock, screen: Screen, out: &mut (dyn Write
         forget(&requests, bucket.root())?;
     }
 
-    let plan = Dataset::plan(&rates, &Prefix::parse("datasets")?, &DatasetId::parse(DATASET_ID)?, None)?;
-    dataset::write(&plan, &bucket).await?;
-    dataset::describe(&demo.bucket, plan.manifest_key(), plan.manifest(), out)?;
+    let mut plan = Dataset::plan(&rates, &Prefix::parse("datasets")?, &DatasetId::parse(DATASET_ID)?, None)?;
+    dataset::write(&mut plan, &bucket).await?;
+    dataset::describe(&plan, |key| demo.bucket.join(key.as_str()).display().to_string(), out)?;
 
     let (publisher, queue) = (Arc::new(Recorder::new()), Arc::new(QueueRecorder::new(true)));
     let ports = Ports { storage: Arc::new(bucket.clone()), publisher: publisher.clone(), queue: queue.clone(), clock };

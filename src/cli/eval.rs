@@ -27,8 +27,10 @@ mod output;
 #[command(after_help = "Examples:
   metrics eval --data bucket 'JPY / USD'
   metrics eval --data bucket 'macd = ema(USD, 12) - ema(USD, 26)' --from 2024-01-01 --output plot
-  metrics eval --data bucket 'rate = USD' 'mean = sma(USD, 200)' --output svg --out rate.svg
-  metrics eval --data s3://my-bucket --dataset fx --file metric.json --output csv")]
+  metrics eval --data bucket 'rate = USD' 'mean = sma(USD, 200)' --svg rate.svg --unit 'USD per EUR'
+  metrics eval --data s3://my-bucket/team --dataset fx --file metric.json --output csv
+
+Nothing is written to the location. Limits, INPUT_SCOPE and CALENDAR_TIMEZONE are those of the environment, as for the worker.")]
 pub struct Command {
     /// The expressions, as text or as JSON; each may begin with a label: 'mean = sma(A, 20)'
     #[arg(value_name = "EXPR", required_unless_present = "file")]
@@ -53,11 +55,17 @@ pub struct Command {
     /// The form of the result
     #[arg(long, value_enum, default_value_t = Form::Table)]
     output: Form,
+    /// The same as --output svg --out FILE
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["output", "out", "json"])]
+    svg: Option<PathBuf>,
+    /// What the values are, written along the axis of an SVG picture
+    #[arg(long, value_name = "TEXT", default_value = "value")]
+    unit: String,
     /// A file for the result, instead of the standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Everything as one JSON document, with what was read; goes before --output
-    #[arg(long)]
+    /// Everything as one JSON document, with what was read
+    #[arg(long, conflicts_with = "output")]
     json: bool,
 }
 
@@ -113,7 +121,7 @@ pub async fn run(command: &Command, screen: Screen, out: &mut (dyn Write + Send)
         metrics.push(evaluated);
     }
     let shown = render(command, &metrics, screen)?;
-    match &command.out {
+    match command.svg.as_ref().or(command.out.as_ref()) {
         Some(file) => fs::write(file, shown).with_context(|| file.display().to_string())?,
         None if command.output == Form::Parquet && !command.json && io::stdout().is_terminal() => {
             bail!("Parquet is nothing for a terminal: name a file with --out")
@@ -155,11 +163,11 @@ fn render(command: &Command, metrics: &[Evaluated], screen: Screen) -> anyhow::R
         return output::json(metrics);
     }
     let is_one = metrics.len() == 1;
-    match command.output {
+    match if command.svg.is_some() { Form::Svg } else { command.output } {
         Form::Table => Ok(output::rows(metrics, command.limit).into_bytes()),
         Form::Csv => output::csv(metrics),
         Form::Plot => Ok(output::plots(metrics, screen).into_bytes()),
-        Form::Svg => output::svg(metrics),
+        Form::Svg => output::svg(metrics, &command.unit),
         Form::Jsonl | Form::Parquet => {
             ensure!(is_one, "jsonl and parquet hold one metric, found {}: use csv", metrics.len());
             output::as_the_worker_does(&metrics[0].series, command.output == Form::Parquet)

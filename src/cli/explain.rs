@@ -5,11 +5,11 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Context;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::location::{DataArguments, Location};
+use super::location::{DataArguments, Location, Missing};
+use super::progress::Waiting;
 use super::run::read_batch;
 use super::screen::{Colour, Screen};
 use super::table::grouped;
@@ -23,13 +23,16 @@ use crate::worker::{self, resolve::Resolved};
 
 mod estimate;
 
-use estimate::{Estimate, Reads};
+use estimate::{Estimate, Reads, assumptions};
 
 /// The arguments of `metrics explain`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   metrics explain events/03-macd.json --data target/demo/bucket --memory-mb 512 --latency-ms 30
-  metrics explain request.json --data s3://my-bucket --analyze")]
+  metrics explain request.json --data s3://my-bucket --analyze
+
+The prediction is a model with few constants: the output says what it assumes. --analyze measures the same steps on this
+machine, where latency and processor are others than the function's; nothing is written in either case.")]
 pub struct Command {
     /// A batch as Lambda gets it from SQS, or a single request
     #[arg(value_name = "EVENT.json")]
@@ -55,15 +58,15 @@ pub struct Command {
 /// # Errors
 /// When the file is no batch and no request, or the location cannot be opened.
 pub async fn run(command: &Command, screen: Screen, out: &mut (dyn Write + Send)) -> anyhow::Result<Verdict> {
-    let batch = read_batch(&command.event).with_context(|| command.event.display().to_string())?;
-    let location = command.data.open_with_memory(Some(command.memory_mb)).await?;
+    let batch = read_batch(&command.event)?;
+    let location = command.data.open_as(Some(command.memory_mb), Missing::Refused).await?;
     let (mut is_well, mut documents) = (true, Vec::new());
-    for record in batch.records {
-        let body = record.body.unwrap_or_default();
-        let explained = match request::decode(&body, &location.config.rules) {
+    for record in batch {
+        let explained = match request::decode(&record.body, &location.config.rules) {
             Err(error) => Err(error.to_string()),
             Ok(RunRequest { work: Err(error), .. }) => Err(error.to_string()),
             Ok(RunRequest { run, work: Ok(work) }) => {
+                let _waiting = Waiting::stderr(format!("explaining {}", run.metric_code));
                 let explained = explain(command, &work, &location).await;
                 explained.map(|explained| (run, work, explained)).map_err(|error| error.to_string())
             }
@@ -79,7 +82,7 @@ pub async fn run(command: &Command, screen: Screen, out: &mut (dyn Write + Send)
             Ok((run, work, explained)) => {
                 writeln!(out, "{}", screen.paint(Colour::Bold, &format!("{}  run {}", run.metric_code, run.run_id)))?;
                 events::indented(&text::print(&work.expression), screen, out)?;
-                explained.show(out)?;
+                explained.show(screen, out)?;
             }
             Err(error) => {
                 is_well = false;
@@ -106,6 +109,8 @@ struct Explained {
     shared_count: usize,
     reads: Reads,
     estimate: Estimate,
+    /// What the estimate takes for granted.
+    assumed: String,
     measured: Vec<Step>,
 }
 
@@ -143,10 +148,11 @@ async fn explain(command: &Command, work: &Work, location: &Location) -> Result<
     }
     let reads = reads(&resolved, &plan, location);
     let estimate = Estimate::of(&reads, command.latency_ms, command.memory_mb);
+    let assumed = assumptions(&reads, command.latency_ms, command.memory_mb);
     let own = |index: usize| plan.objects.iter().filter(|object| object.content == Content::Own(index)).count();
     let series = plan.series.iter().enumerate().map(|(index, one)| (one.series_code.to_string(), own(index)));
     let shared_count = plan.objects.iter().filter(|object| matches!(object.content, Content::Shared(_))).count();
-    Ok(Explained { series: series.collect(), shared_count, reads, estimate, measured })
+    Ok(Explained { series: series.collect(), shared_count, reads, estimate, assumed, measured })
 }
 
 fn reads(resolved: &Resolved, plan: &ReadPlan, location: &Location) -> Reads {
@@ -166,7 +172,7 @@ fn reads(resolved: &Resolved, plan: &ReadPlan, location: &Location) -> Reads {
 }
 
 impl Explained {
-    fn show(&self, out: &mut (dyn Write + Send)) -> std::io::Result<()> {
+    fn show(&self, screen: Screen, out: &mut (dyn Write + Send)) -> std::io::Result<()> {
         let Self { reads, estimate, .. } = self;
         for (code, count) in &self.series {
             writeln!(out, "  {code:<32} objects {:>7}", grouped(*count))?;
@@ -198,6 +204,10 @@ impl Explained {
             estimate.commit_ms,
             estimate.usd * 1e3
         )?;
+        let lines = events::wrap(&self.assumed, screen.width.saturating_sub(12));
+        for (index, line) in lines.iter().enumerate() {
+            writeln!(out, "  {:<9} {line}", if index == 0 { "assumed" } else { "" })?;
+        }
         for Step { name, took_ms, requests, read_bytes } in &self.measured {
             let bytes = grouped(usize::try_from(*read_bytes).unwrap_or(usize::MAX));
             writeln!(out, "  measured  {name:<9} {took_ms:>8.1} ms  {requests:>6} requests  {bytes:>12} bytes")?;
@@ -218,6 +228,7 @@ impl Explained {
                           "objects": reads.objects, "commit": reads.commit_requests() },
             "predicted": { "planMs": estimate.plan_ms, "readMs": estimate.read_ms, "decodeMs": estimate.decode_ms,
                            "commitMs": estimate.commit_ms, "totalMs": estimate.total_ms(), "usd": estimate.usd },
+            "assumed": self.assumed,
             "measured": measured.collect::<Vec<_>>(),
         })
     }

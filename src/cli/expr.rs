@@ -4,8 +4,8 @@ use std::io::Write;
 
 use clap::{Args, ValueEnum};
 
-use super::formula;
-use crate::expression::{Limits, text};
+use super::{formula, location};
+use crate::expression::text;
 
 /// The arguments of `metrics expr`.
 #[derive(Debug, Args)]
@@ -34,7 +34,7 @@ enum Form {
 /// # Errors
 /// When it is none; the error says where.
 pub fn run(command: &Command, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
-    let expression = formula::read(&command.expression, &Limits::default())?;
+    let expression = formula::read(&command.expression, &location::limits()?)?;
     match command.to {
         Form::Json => writeln!(out, "{}", serde_json::to_string_pretty(&expression.to_json())?)?,
         Form::Text => writeln!(out, "{}", text::print(&expression))?,

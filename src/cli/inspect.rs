@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::Verdict;
 use super::location::{DataArguments, Location};
+use super::progress::Waiting;
 use super::readback;
 use super::screen::{Colour, Screen};
 use super::table::{Times, grouped, number};
@@ -27,7 +28,7 @@ pub(super) struct MetricArguments {
     code: String,
     #[command(flatten)]
     data: DataArguments,
-    /// The folder of metrics within the bucket
+    /// The folder of metrics within the location
     #[arg(long, value_name = "PREFIX", default_value = "metrics/")]
     metrics: String,
     /// One JSON document
@@ -37,8 +38,9 @@ pub(super) struct MetricArguments {
 
 /// The arguments of `metrics inspect`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:
-  metrics inspect fx.usd_jpy --data target/demo/bucket")]
+#[command(after_help = "Examples:
+  metrics inspect fx.usd_jpy --data target/demo/bucket
+  metrics inspect fx.usd_jpy --data s3://my-bucket/team --json")]
 pub struct Inspect {
     #[command(flatten)]
     metric: MetricArguments,
@@ -85,9 +87,10 @@ struct Listed {
 /// When there is none, or an object cannot be read.
 pub async fn inspect(command: &Inspect, screen: Screen, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
     let (location, keys) = command.metric.open().await?;
+    let waiting = Waiting::stderr(format!("reading the versions of {}", command.metric.code));
     let mut versions: BTreeMap<VersionTs, Listed> = BTreeMap::new();
     let (mut markers, mut claims, mut others, mut has_current) = (Vec::new(), Vec::new(), Vec::new(), false);
-    for meta in location.storage.list(keys.base()).await? {
+    for meta in location.storage.list(keys.base()).await.with_context(|| location.name())? {
         match keys.parse(&meta.key) {
             Some(OutputKey::Data(version, _)) => versions.entry(version).or_default().size_bytes += meta.size_bytes,
             Some(OutputKey::Manifest(version)) => versions.entry(version).or_default().has_manifest = true,
@@ -97,7 +100,7 @@ pub async fn inspect(command: &Inspect, screen: Screen, out: &mut (dyn Write + S
             None => others.push(meta.key.to_string()),
         }
     }
-    ensure!(!versions.is_empty() || !claims.is_empty(), "no metric under {}", keys.base());
+    ensure!(!versions.is_empty() || !claims.is_empty(), "no metric under {} in {}", keys.base(), location.name());
     let current = match has_current {
         true => Some(manifest(&location, &keys.current()).await?.version_ts),
         false => None,
@@ -114,16 +117,18 @@ pub async fn inspect(command: &Inspect, screen: Screen, out: &mut (dyn Write + S
                 .push(json!({ "version": version, "current": current == Some(version), "bytes": listed.size_bytes,
                                    "manifest": stored }));
         } else {
-            show(version, listed, stored.as_ref(), current == Some(version), screen, out)?;
+            waiting.suspend(|| show(version, listed, stored.as_ref(), current == Some(version), screen, out))?;
         }
     }
+    drop(waiting);
     if command.metric.json {
         let document =
             json!({ "versions": documents, "markers": markers, "unfinishedClaims": open, "unknownObjects": others });
         writeln!(out, "{document}")?;
         return Ok(());
     }
-    writeln!(out, "{} runs marked as done", grouped(markers.len()))?;
+    let runs = if markers.len() == 1 { "run" } else { "runs" };
+    writeln!(out, "{} {runs} marked as done", grouped(markers.len()))?;
     open.iter().try_for_each(|run_id| writeln!(out, "run {run_id} is claimed, and not done"))?;
     others.iter().try_for_each(|key| writeln!(out, "{key} is no output of a run"))?;
     Ok(())
@@ -148,7 +153,8 @@ fn show(
         let version_id = input.version_id.as_deref().unwrap_or("of no version");
         for series in &input.series {
             let (code, count) = (&series.series_code, grouped(usize::try_from(series.object_count).unwrap_or(0)));
-            writeln!(out, "    {code} of {} {version_id}, {count} objects", input.dataset_id)?;
+            let objects = if series.object_count == 1 { "object" } else { "objects" };
+            writeln!(out, "    {code} of {} {version_id}, {count} {objects}", input.dataset_id)?;
         }
     }
     Ok(())
@@ -165,8 +171,10 @@ async fn manifest(location: &Location, key: &crate::keys::Key) -> anyhow::Result
 /// When a version cannot be read.
 pub async fn diff(command: &Diff, screen: Screen, out: &mut (dyn Write + Send)) -> anyhow::Result<Verdict> {
     let (location, keys) = command.metric.open().await?;
+    let waiting = Waiting::stderr(format!("reading two versions of {}", command.metric.code));
     let older = version(&command.older, &location, &keys).await?;
     let newer = version(&command.newer, &location, &keys).await?;
+    drop(waiting);
     let mut rows: BTreeMap<TimeNs, (Option<f64>, Option<f64>)> = BTreeMap::new();
     older.times().iter().zip(older.values()).for_each(|(&at, &value)| rows.entry(at).or_default().0 = Some(value));
     newer.times().iter().zip(newer.values()).for_each(|(&at, &value)| rows.entry(at).or_default().1 = Some(value));
@@ -198,6 +206,7 @@ fn is_same(one: Option<f64>, other: Option<f64>) -> bool {
 }
 
 async fn version(text: &str, location: &Location, keys: &OutputKeys) -> anyhow::Result<Series> {
-    let version = VersionTs::parse(text).with_context(|| format!("{text:?} is no version"))?;
+    let version = VersionTs::parse(text)
+        .with_context(|| format!("{text:?} is no version such as 2026-10-30T16-05-00; metrics inspect lists them"))?;
     Ok(readback::read_manifest(&*location.storage, keys.manifest(version)).await?.series)
 }

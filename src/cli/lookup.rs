@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 
 use super::location::Location;
+use super::progress::Waiting;
 use crate::expression::Expr;
 use crate::ids::{DatasetId, SeriesCode};
 use crate::keys::{self, Key};
@@ -25,27 +26,42 @@ pub(super) struct Found {
 /// # Errors
 /// When there is none, or a manifest cannot be read.
 pub(super) async fn datasets(location: &Location, only: Option<&DatasetId>) -> anyhow::Result<Vec<Found>> {
+    let _waiting = Waiting::stderr(format!("looking for datasets in {}", location.name()));
+    let mut found = Vec::new();
+    for (dataset_id, manifest) in newest(location, only).await? {
+        let object = location.storage.get(&manifest, ByteRange::Whole, None).await?;
+        let parsed = DatasetManifest::parse(&object.bytes);
+        let parsed = parsed.map_err(|reason| anyhow!("{manifest} is no manifest of a dataset: {reason}"))?;
+        let projections = keys::projections(&manifest, &dataset_id, None)?;
+        found.push(Found { dataset_id, paths: DatasetPaths { manifest, projections }, manifest: parsed });
+    }
+    Ok(found)
+}
+
+/// The newest manifest of the one dataset, or of each.
+///
+/// # Errors
+/// When there is none, or the location cannot be listed.
+pub(super) async fn newest(location: &Location, only: Option<&DatasetId>) -> anyhow::Result<BTreeMap<DatasetId, Key>> {
     let root = match only {
         Some(dataset_id) => location.datasets.folder(dataset_id.as_str())?.folder("versions")?,
         None => location.datasets.clone(),
     };
-    let mut keys: Vec<Key> = location.storage.list(&root).await?.into_iter().map(|meta| meta.key).collect();
+    let listed = location.storage.list(&root).await.with_context(|| location.name())?;
+    let mut keys: Vec<Key> = listed.into_iter().map(|meta| meta.key).collect();
     if let Some(dataset_id) = only {
         // Older datasets have one version, which is the current one.
         let current = location.datasets.folder(dataset_id.as_str())?.folder("current")?;
         keys.extend(location.storage.list(&current).await?.into_iter().map(|meta| meta.key));
     }
-    let mut found = Vec::new();
-    for (dataset_id, manifest) in newest_manifests(&keys, location) {
-        let object = location.storage.get(&manifest, ByteRange::Whole, None).await?;
-        let parsed = serde_json::from_slice(&object.bytes).with_context(|| format!("{manifest} is no manifest"))?;
-        let projections = keys::projections(&manifest, &dataset_id, None)?;
-        found.push(Found { dataset_id, paths: DatasetPaths { manifest, projections }, manifest: parsed });
+    let newest = newest_manifests(&keys, location);
+    if newest.is_empty() {
+        bail!(
+            "no dataset under {root} in {}: no manifest of a version; metrics dataset build makes one",
+            location.name()
+        );
     }
-    if found.is_empty() {
-        bail!("no dataset under {root}: no manifest of a version");
-    }
-    Ok(found)
+    Ok(newest)
 }
 
 /// The manifest of each dataset's newest version; versions are named by their time.

@@ -15,6 +15,7 @@ pub mod explain;
 pub mod expr;
 pub mod inspect;
 pub mod plot;
+pub mod replay;
 pub mod schemas;
 pub mod run;
 pub mod screen;
@@ -39,7 +40,20 @@ pub struct Arguments {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes:
+const COMPLETIONS: &str = "Examples:
+  metrics completions bash > ~/.local/share/bash-completion/completions/metrics
+  metrics completions zsh > ~/.zfunc/_metrics";
+
+const EXIT_CODES: &str = "Examples:
+  metrics dataset build --csv shop.csv --into bucket
+  metrics eval --data bucket 'sma(sales, 7)' --output plot
+  metrics eval --help
+
+A data location is a folder that stands for a bucket, s3://BUCKET, or s3://BUCKET/PREFIX; credentials, region and endpoint come from
+the environment, as for any AWS tool, and settings from it and from .env. Colours and progress appear on a terminal only, and
+none where NO_COLOR is set.
+
+Exit codes:
   0  done, and all is well
   1  it could not be done; the standard error says why
   2  the arguments are not understood
@@ -73,12 +87,15 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Show which times differ between two versions of a metric
     Diff(inspect::Diff),
+    /// Run dead letters or a file's records once more, here, or send them to a queue
+    Replay(replay::Command),
     /// Look at dead letters and send them back
     #[command(subcommand)]
     Dlq(dlq::Command),
     /// Test expressions against written series
     Test(test::Command),
     /// Write the completions of a shell to the standard output
+    #[command(after_help = COMPLETIONS)]
     Completions {
         /// The shell
         #[arg(value_enum)]
@@ -110,6 +127,7 @@ pub async fn run(
         Command::Validate(command) => return validate::run(&command, screen, out).await,
         Command::Inspect(command) => inspect::inspect(&command, screen, out).await?,
         Command::Diff(command) => return inspect::diff(&command, screen, out).await,
+        Command::Replay(command) => return replay::run(&command, clock, screen, out).await,
         Command::Dlq(command) => dlq::run(&command, screen, out).await?,
         Command::Test(command) => return test::run(&command, screen, out),
         Command::Completions { shell } => {
@@ -119,4 +137,27 @@ pub async fn run(
         Command::Schemas(schemas) => schemas::run(&schemas, out).await?,
     }
     Ok(Verdict::Well)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(command: &clap::Command, path: &str) {
+        let is_leaf = command.get_subcommands().next().is_none();
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(!is_leaf || help.starts_with("Example"), "{path} has no example in its help");
+        assert!(command.get_about().is_some() || path == "metrics", "{path} does not say what it does");
+        for subcommand in command.get_subcommands() {
+            check(subcommand, &format!("{path} {}", subcommand.get_name()));
+        }
+    }
+
+    #[test]
+    fn every_command_says_what_it_does_and_shows_an_example() {
+        check(&Arguments::command(), "metrics");
+        Arguments::command().debug_assert();
+        let help = Arguments::command().render_help().to_string();
+        assert!(help.contains("Exit codes:\n  0") && help.contains("Examples:"), "{help}");
+    }
 }

@@ -10,6 +10,8 @@ use crate::schema;
 
 /// Write the contracts as JSON Schemas and an AsyncAPI document
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  metrics schemas --into schemas")]
 pub struct Schemas {
     /// The folder that they go to
     #[arg(long, value_name = "FOLDER", default_value = "schemas")]

@@ -10,34 +10,39 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::Verdict;
-use super::location::DataArguments;
+use super::location::{self, DATASETS, DataArguments};
 use super::screen::{Colour, Screen};
-use crate::expression::{Limits, text};
-use crate::ids::{DatasetId, SeriesCode};
-use crate::keys::Prefix;
-use crate::manifest::{DatasetManifest, OutputManifest};
+use crate::expression::text;
+use crate::ids::DatasetId;
+use crate::request::Rules;
 
 mod dataset;
+mod manifest;
 mod repair;
+mod rows;
 
 /// The arguments of `metrics validate`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   metrics validate events/08-invalid-expression.json
   metrics validate 'sma(A, 20' request.json manifest.json
-  metrics validate --data target/demo/bucket --dataset ecb_fx")]
+  metrics validate --data target/demo/bucket --dataset ecb_fx
+  metrics validate --data s3://my-bucket/team --dataset shop --json
+
+What requests and expressions are held against are the limits, prefixes and the bucket that the environment sets, as for the
+worker; without them, the defaults. Every object of a dataset is read.")]
 pub struct Command {
     /// A batch, a request, an expression or a manifest: a file, or the text of an expression
     #[arg(value_name = "DOCUMENT", required_unless_present = "dataset")]
     documents: Vec<String>,
-    /// A dataset to hold against its manifest; every object of it is read
+    /// A dataset, by its id: manifest, listing, schema, order, duplicates, overlaps, corrupt files
     #[arg(long, value_name = "ID", requires = "data")]
     dataset: Option<String>,
-    /// Where the dataset is: a folder that stands for a bucket, or s3://BUCKET
+    /// Where the dataset is: a folder that stands for a bucket, s3://BUCKET, or s3://BUCKET/PREFIX
     #[arg(long, value_name = "LOCATION")]
     data: Option<String>,
-    /// The folder of datasets within the bucket
-    #[arg(long, value_name = "PREFIX", default_value = "datasets/")]
+    /// The folder of datasets within the location
+    #[arg(long, value_name = "PREFIX", default_value = DATASETS)]
     datasets: String,
     /// One JSON document
     #[arg(long)]
@@ -69,9 +74,9 @@ impl Problem {
 /// # Errors
 /// When a document cannot be read at all, or the location cannot be opened.
 pub async fn run(command: &Command, screen: Screen, out: &mut (dyn Write + Send)) -> anyhow::Result<Verdict> {
-    let mut checked = Vec::new();
+    let (mut checked, rules) = (Vec::new(), location::rules()?);
     for given in &command.documents {
-        checked.push(document(given).with_context(|| given.clone())?);
+        checked.push(document(given, &rules).with_context(|| given.clone())?);
     }
     if let (Some(dataset_id), Some(data)) = (&command.dataset, &command.data) {
         let location = DataArguments::at(data, &command.datasets).open().await?;
@@ -101,42 +106,47 @@ fn show(name: &str, problems: &[Problem], screen: Screen, out: &mut (dyn Write +
 }
 
 /// What a document is, and what is wrong with it.
-fn document(given: &str) -> anyhow::Result<(String, Vec<Problem>)> {
+fn document(given: &str, rules: &Rules) -> anyhow::Result<(String, Vec<Problem>)> {
     if !Path::new(given).is_file() {
-        return Ok(("expression".to_owned(), expression(given)));
+        let is_path = given.ends_with(".json") || given.ends_with(".txt");
+        ensure!(!is_path, "no such file");
+        return Ok(("expression".to_owned(), expression(given, rules)));
     }
     let content = fs::read_to_string(given)?;
-    let Ok(json) = serde_json::from_str::<Value>(&content) else {
-        ensure!(!content.trim_start().starts_with('{'), "no JSON");
-        return Ok((format!("{given}, an expression"), expression(&content)));
+    let json = match serde_json::from_str::<Value>(&content) {
+        Ok(json) => json,
+        Err(error) if content.trim_start().starts_with('{') => {
+            return Ok((given.to_owned(), vec![Problem::new("$", format!("no JSON: {error}"))]));
+        }
+        Err(_) => return Ok((format!("{given}, an expression"), expression(&content, rules))),
     };
     let has = |field: &str| json.get(field).is_some();
     let (kind, problems) = if has("Records") {
-        ("a batch", batch(&json))
+        ("a batch", batch(&json, rules))
     } else if has("type") || has("Type") || has("expressionJson") {
-        ("a request", repair::request(&content))
+        ("a request", repair::request(&content, rules))
     } else if has("outputs") {
-        ("a metric's manifest", output_manifest(&json))
+        ("a metric's manifest", manifest::output(&json))
     } else if has("parquet_files") || has("version_id") {
-        ("a dataset's manifest", manifest(&json))
+        ("a dataset's manifest", manifest::dataset(&json))
     } else {
-        ("an expression", repair::expression(&json))
+        ("an expression", repair::expression(&json, &rules.expression))
     };
     Ok((format!("{given}, {kind}"), problems))
 }
 
-fn expression(given: &str) -> Vec<Problem> {
+fn expression(given: &str, rules: &Rules) -> Vec<Problem> {
     if let Ok(json) = serde_json::from_str::<Value>(given)
         && json.is_object()
     {
-        return repair::expression(&json);
+        return repair::expression(&json, &rules.expression);
     }
-    let error = text::parse(given, &Limits::default()).err();
+    let error = text::parse(given, &rules.expression).err();
     let place = |error: &text::Error| format!("line {}, column {}", error.line, error.column);
     error.map(|error| Problem::new(place(&error), error.problem)).into_iter().collect()
 }
 
-fn batch(json: &Value) -> Vec<Problem> {
+fn batch(json: &Value, rules: &Rules) -> Vec<Problem> {
     let Some(records) = json["Records"].as_array() else {
         return vec![Problem::new("$.Records", "must be an array")];
     };
@@ -149,60 +159,10 @@ fn batch(json: &Value) -> Vec<Problem> {
         match record["body"].as_str() {
             None => problems.push(Problem::new(format!("{place}.body"), "must be a string")),
             Some(body) => problems.extend(
-                repair::request(body)
+                repair::request(body, rules)
                     .into_iter()
                     .map(|one| Problem::new(format!("{place}.body: {}", one.place), one.problem)),
             ),
-        }
-    }
-    problems
-}
-
-fn output_manifest(json: &Value) -> Vec<Problem> {
-    match serde_json::from_value::<OutputManifest>(json.clone()) {
-        Err(error) => vec![Problem::new("$", error)],
-        Ok(manifest) => {
-            let lacks = manifest.outputs.files.iter().filter(|file| !manifest.outputs.sha256.contains_key(*file));
-            let mut problems: Vec<Problem> =
-                lacks.map(|file| Problem::new("$.outputs.sha256", format!("no digest of {file}"))).collect();
-            if manifest.outputs.files.is_empty() {
-                problems.push(Problem::new("$.outputs.files", "no files"));
-            }
-            problems
-        }
-    }
-}
-
-fn manifest(json: &Value) -> Vec<Problem> {
-    match serde_json::from_value::<DatasetManifest>(json.clone()) {
-        Err(error) => vec![Problem::new("$", error)],
-        Ok(manifest) => entries(&manifest),
-    }
-}
-
-/// What is wrong with the entries of a dataset's manifest by themselves.
-fn entries(manifest: &DatasetManifest) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for (index, file) in manifest.parquet_files.iter().enumerate() {
-        let place = format!("$.parquet_files[{index}]");
-        match Prefix::parse("projections").and_then(|folder| folder.join(file)) {
-            Err(error) => problems.push(Problem::new(&place, error)),
-            Ok(key) if !key.is_parquet() => {
-                problems.push(Problem::new(&place, format!("{file:?} is no .parquet file")))
-            }
-            Ok(_) => {}
-        }
-        if manifest.parquet_files[..index].contains(file) {
-            problems.push(Problem::new(&place, format!("{file:?} is listed before")));
-        }
-    }
-    for (index, code) in manifest.series_codes.iter().enumerate() {
-        let place = format!("$.series_codes[{index}]");
-        if let Err(error) = SeriesCode::parse(code) {
-            problems.push(Problem::new(&place, error));
-        }
-        if manifest.series_codes[..index].contains(code) {
-            problems.push(Problem::new(&place, format!("{code:?} is listed before")));
         }
     }
     problems

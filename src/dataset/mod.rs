@@ -1,5 +1,5 @@
-//! A dataset from a file of reference rates: CSV in; one small Parquet object for each month of each series, and a
-//! version manifest, out. It gives the demo and the benchmarks real input, in the very layout that the worker reads.
+//! A dataset from a file: CSV or Parquet in; one small Parquet object for each month of each series, and a version
+//! manifest, out. It gives the demo real input, and anybody's own data the very layout that the worker reads.
 //!
 //! Nothing depends on the clock or the machine: the same file gives the same bytes under the same keys.
 
@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::{self, TryStreamExt};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -15,24 +17,34 @@ use parquet::errors::ParquetError;
 use crate::ids::{self, DatasetId, SeriesCode};
 use crate::keys::{self, DataFile, Key, Prefix};
 use crate::manifest::DatasetManifest;
-use crate::storage::{self, ByteRange, ETag, ObjectStorage, PutCondition};
+use crate::series::TimeNs;
+use crate::storage::{self, ByteRange, ObjectStorage, PutCondition};
 
+pub mod columns;
 pub mod csv;
+pub mod long;
 mod manifest;
 mod month;
+pub mod table;
+mod time;
 pub mod wide;
 
 pub use manifest::{DateRange, Manifest};
 
 use csv::{CurrencyRates, Rates};
 use month::Constants;
-use wide::SeriesRows;
 
 /// The bank publishes the rates of a day at 16:00 Central European Time; a version is dated after that hour in UTC.
 const PUBLISHED_AT_HOUR: i8 = 16;
 
-/// The rates are of working days.
-const FREQUENCY: &str = "D";
+/// What is told of the frequency of a series whose times are all midnights; of others nothing is.
+const DAILY: &str = "D";
+
+/// Objects on their way at once: a bucket takes its tens of milliseconds for each.
+const WRITES_AT_A_TIME: usize = 16;
+
+/// Versions a microsecond apart are tried until one is free; a builder that never finds one is stopped.
+const MOST_VERSIONS: usize = 1_000;
 
 /// Why a dataset cannot be built or written.
 #[derive(Debug, thiserror::Error)]
@@ -57,24 +69,44 @@ pub enum Error {
     /// The store did not take an object.
     #[error(transparent)]
     Storage(#[from] storage::Error),
+    /// The version is there already, and holds something else.
+    #[error("{key} is there already, of other contents: another time of creation makes another version")]
+    VersionTaken {
+        /// Its manifest.
+        key: Key,
+    },
+}
+
+/// The observations of one series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeriesRows {
+    /// Its code.
+    pub code: SeriesCode,
+    /// Times and values, times ascending and unique; a value that is not a number is null.
+    pub observations: Vec<(TimeNs, f64)>,
 }
 
 /// A dataset ready to be encoded and written.
 #[derive(Debug)]
-pub struct Dataset<'a> {
+pub struct Dataset {
     root: Prefix,
+    datasets: Prefix,
+    dataset_id: DatasetId,
     manifest_key: Key,
     manifest: Manifest,
-    series: Vec<DatasetSeries<'a>>,
+    created_at: Timestamp,
+    /// Whether somebody chose the version; otherwise the next that is free will do.
+    is_chosen: bool,
+    series: Vec<DatasetSeries>,
     months: Vec<Month>,
 }
 
 /// One series of the dataset.
 #[derive(Debug)]
-struct DatasetSeries<'a> {
+struct DatasetSeries {
     code: SeriesCode,
     unit: String,
-    observations: &'a [(Date, f64)],
+    observations: Vec<(TimeNs, f64)>,
 }
 
 /// One month of one series: which observations, and where they go.
@@ -100,14 +132,14 @@ pub fn version_id(created_at: Timestamp) -> String {
     TimeZone::UTC.to_datetime(created_at).strftime("v%Y%m%d_%H%M%S_%6f").to_string()
 }
 
-impl<'a> Dataset<'a> {
+impl Dataset {
     /// Cuts the rates into months and names every object. Without `created_at` the version is dated by the newest
     /// day of the rates.
     ///
     /// # Errors
     /// When a currency or path does not make a key.
     pub fn plan(
-        rates: &'a Rates,
+        rates: &Rates,
         datasets: &Prefix,
         dataset_id: &DatasetId,
         created_at: Option<Timestamp>,
@@ -121,27 +153,28 @@ impl<'a> Dataset<'a> {
     /// # Errors
     /// When a path does not make a key.
     pub fn plan_series(
-        series: &'a [SeriesRows],
+        series: Vec<SeriesRows>,
         datasets: &Prefix,
         dataset_id: &DatasetId,
         created_at: Option<Timestamp>,
     ) -> Result<Self, Error> {
-        let series = series.iter().map(|one| DatasetSeries {
-            code: one.code.clone(),
+        let series = series.into_iter().map(|one| DatasetSeries {
+            code: one.code,
             unit: String::new(),
-            observations: &one.observations,
+            observations: one.observations,
         });
         Self::assemble(series.collect(), datasets, dataset_id, created_at)
     }
 
     fn assemble(
-        series: Vec<DatasetSeries<'a>>,
+        series: Vec<DatasetSeries>,
         datasets: &Prefix,
         dataset_id: &DatasetId,
         created_at: Option<Timestamp>,
     ) -> Result<Self, Error> {
-        let (first, last) = date_range(&series);
-        let created_at = created_at.unwrap_or_else(|| utc(last, PUBLISHED_AT_HOUR));
+        let (first, last) = time_range(&series);
+        let is_chosen = created_at.is_some();
+        let created_at = created_at.unwrap_or_else(|| last.max(utc(date(last), PUBLISHED_AT_HOUR)));
         let version_id = version_id(created_at);
         let manifest_key = keys::dataset_manifest(datasets, dataset_id, &version_id)?;
         let projections = keys::projections(&manifest_key, dataset_id, None)?;
@@ -154,16 +187,26 @@ impl<'a> Dataset<'a> {
             version_id,
             dataset_id: dataset_id.to_string(),
             created_at: created_at.to_string(),
-            collection_date: last.to_string(),
+            collection_date: date(last).to_string(),
             data_points_count: series.iter().map(|one| one.observations.len()).sum(),
             series_count: series.len(),
             series_codes: series.iter().map(|one| one.code.to_string()).collect(),
-            date_range: DateRange { min_obs_time: utc(first, 0).to_string(), max_obs_time: utc(last, 0).to_string() },
+            date_range: DateRange { min_obs_time: first.to_string(), max_obs_time: last.to_string() },
             parquet_files: months.iter().map(|month| month.file.clone()).collect(),
             partitions: months.iter().map(|month| folder_of(&month.file).to_owned()).collect(),
             partition_strategy: manifest::PARTITION_STRATEGY,
         };
-        Ok(Self { root: datasets.folder(dataset_id.as_str())?, manifest_key, manifest, series, months })
+        Ok(Self {
+            root: datasets.folder(dataset_id.as_str())?,
+            datasets: datasets.clone(),
+            dataset_id: dataset_id.clone(),
+            manifest_key,
+            manifest,
+            created_at,
+            is_chosen,
+            series,
+            months,
+        })
     }
 
     /// The key of the version's manifest.
@@ -184,35 +227,85 @@ impl<'a> Dataset<'a> {
         self.months.len() + 1
     }
 
-    /// The objects, encoded one by one as they are asked for; the manifest comes last, so that whoever finds it
-    /// finds what it lists.
+    /// The objects, encoded one by one as they are asked for, the manifest last.
     pub fn objects(&self) -> impl Iterator<Item = Result<(Key, Bytes), Error>> + '_ {
-        let data = self.months.iter().map(|month| Ok((month.key.clone(), self.encode(month)?)));
-        let manifest = std::iter::once_with(|| {
-            let mut text = serde_json::to_vec_pretty(&self.manifest)?;
-            text.push(b'\n');
-            Ok((self.manifest_key.clone(), text.into()))
-        });
-        data.chain(manifest)
+        let manifest = std::iter::once_with(|| Ok((self.manifest_key.clone(), self.manifest_text()?)));
+        self.data().chain(manifest)
     }
 
-    /// Writes all objects but those that are there already with the same tag; calls `done` after each.
+    fn data(&self) -> impl Iterator<Item = Result<(Key, Bytes), Error>> + '_ {
+        self.months.iter().map(|month| Ok((month.key.clone(), self.encode(month)?)))
+    }
+
+    fn manifest_text(&self) -> Result<Bytes, Error> {
+        let mut text = serde_json::to_vec_pretty(&self.manifest)?;
+        text.push(b'\n');
+        Ok(text.into())
+    }
+
+    /// Writes all objects but those that are there already with the same bytes; calls `done` after each. The version's
+    /// manifest comes last, so that whoever finds it finds what it lists, and only where there is none: a version never
+    /// changes. Where its place is taken, and contents have changed, the version moves on by a microsecond, unless it was chosen.
     ///
     /// # Errors
-    /// When an object cannot be encoded, or the store does not take it.
-    pub async fn write(&self, storage: &dyn ObjectStorage, mut done: impl FnMut() + Send) -> Result<(), Error> {
-        let stored = storage.list(&self.root).await?.into_iter().map(|object| (object.key, object.etag));
-        let stored: BTreeMap<Key, ETag> = stored.collect();
-        for object in self.objects() {
-            let (key, body) = object?;
-            // Where tags are made in another way none is equal, and everything is written.
-            if stored.get(&key) != Some(&ETag::of(&body)) {
-                let is_manifest = key == self.manifest_key;
-                let content_type = if is_manifest { "application/json" } else { DataFile::Parquet.content_type() };
-                storage.put(&key, body, content_type, PutCondition::Always).await?;
+    /// When an object cannot be encoded, the store does not take it, or the chosen version is taken.
+    pub async fn write(&mut self, storage: &dyn ObjectStorage, mut done: impl FnMut() + Send) -> Result<(), Error> {
+        let stored = storage.list(&self.root).await?.into_iter().map(|object| (object.key, object.size_bytes));
+        let stored: BTreeMap<Key, u64> = stored.collect();
+        let puts = self.data().map(|object| {
+            let stored = &stored;
+            async move {
+                let (key, body) = object?;
+                let is_changed = !is_stored(&key, &body, stored, storage).await?;
+                if is_changed {
+                    storage.put(&key, body, DataFile::Parquet.content_type(), PutCondition::Always).await?;
+                }
+                Ok::<_, Error>(is_changed)
             }
+        });
+        let mut puts = stream::iter(puts).buffer_unordered(WRITES_AT_A_TIME).boxed();
+        let mut is_changed = false;
+        while let Some(changed) = puts.try_next().await? {
+            is_changed |= changed;
             done();
         }
+        drop(puts);
+        self.write_manifest(is_changed, storage).await?;
+        done();
+        Ok(())
+    }
+
+    async fn write_manifest(&mut self, is_changed: bool, storage: &dyn ObjectStorage) -> Result<(), Error> {
+        for _ in 0..MOST_VERSIONS {
+            let body = self.manifest_text()?;
+            let put = storage.put(&self.manifest_key, body.clone(), "application/json", PutCondition::IfAbsent).await;
+            match put {
+                Ok(_) => return Ok(()),
+                Err(storage::Error::Precondition { .. } | storage::Error::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let is_same = match storage.get(&self.manifest_key, ByteRange::Whole, None).await {
+                Ok(object) => object.bytes == body && !is_changed,
+                Err(storage::Error::NotFound { .. }) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            if is_same {
+                return Ok(());
+            }
+            if self.is_chosen {
+                break;
+            }
+            self.move_on()?;
+        }
+        Err(Error::VersionTaken { key: self.manifest_key.clone() })
+    }
+
+    /// Becomes the version of the next microsecond.
+    fn move_on(&mut self) -> Result<(), Error> {
+        self.created_at += jiff::SignedDuration::from_micros(1);
+        self.manifest.version_id = version_id(self.created_at);
+        self.manifest.created_at = self.created_at.to_string();
+        self.manifest_key = keys::dataset_manifest(&self.datasets, &self.dataset_id, &self.manifest.version_id)?;
         Ok(())
     }
 
@@ -249,26 +342,51 @@ impl<'a> Dataset<'a> {
 
     fn encode(&self, month: &Month) -> Result<Bytes, Error> {
         let series = &self.series[month.series];
-        let constants = Constants { series_code: series.code.as_str(), unit: &series.unit, frequency: FREQUENCY };
+        let is_daily = series.observations.iter().all(|&(time, _)| time % time::DAY_NS == 0);
+        let frequency = if is_daily { DAILY } else { "" };
+        let constants = Constants { series_code: series.code.as_str(), unit: &series.unit, frequency };
         month::encode(&constants, &series.observations[month.rows.clone()])
             .map_err(|source| Error::Encode { key: month.key.clone(), source })
     }
 }
 
-fn dataset_series(rates: &CurrencyRates) -> Result<DatasetSeries<'_>, Error> {
+/// Whether the store has the object with these very bytes. To read it is cheaper than to write it, and leaves its tag as
+/// it is.
+async fn is_stored(
+    key: &Key,
+    body: &Bytes,
+    stored: &BTreeMap<Key, u64>,
+    storage: &dyn ObjectStorage,
+) -> Result<bool, Error> {
+    if stored.get(key) != Some(&(body.len() as u64)) {
+        return Ok(false);
+    }
+    match storage.get(key, ByteRange::Whole, None).await {
+        Ok(object) => Ok(object.bytes == body),
+        Err(storage::Error::NotFound { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn dataset_series(rates: &CurrencyRates) -> Result<DatasetSeries, Error> {
+    let observations = rates.observations.iter().map(|&(date, rate)| (time::midnight_ns(date), rate));
     Ok(DatasetSeries {
         code: series_code(&rates.currency)?,
         unit: format!("{} per EUR", rates.currency),
-        observations: &rates.observations,
+        observations: observations.collect(),
     })
 }
 
-fn cut(index: usize, series: &DatasetSeries<'_>, projections: &Prefix) -> Result<Vec<Month>, Error> {
+fn cut(index: usize, series: &DatasetSeries, projections: &Prefix) -> Result<Vec<Month>, Error> {
+    let month = |time: TimeNs| {
+        let date = date(time::timestamp(time));
+        (date.year(), date.month())
+    };
     let mut months = Vec::new();
     let mut start = 0;
-    for rows in series.observations.chunk_by(|(a, _), (b, _)| (a.year(), a.month()) == (b.year(), b.month())) {
-        let date = rows[0].0;
-        let file = keys::month_file(&series.code, date.year(), date.month());
+    for rows in series.observations.chunk_by(|&(a, _), &(b, _)| month(a) == month(b)) {
+        let (year, month) = month(rows[0].0);
+        let file = keys::month_file(&series.code, year, month);
         let key = projections.join(&file)?;
         months.push(Month { series: index, rows: start..start + rows.len(), key, file });
         start += rows.len();
@@ -276,10 +394,14 @@ fn cut(index: usize, series: &DatasetSeries<'_>, projections: &Prefix) -> Result
     Ok(months)
 }
 
-/// The first and the last day of any series.
-fn date_range(series: &[DatasetSeries<'_>]) -> (Date, Date) {
-    let days = || series.iter().flat_map(|one| one.observations).map(|&(date, _)| date);
-    (days().min().unwrap_or(Date::ZERO), days().max().unwrap_or(Date::ZERO))
+/// The first and the last time of any series.
+fn time_range(series: &[DatasetSeries]) -> (Timestamp, Timestamp) {
+    let times = || series.iter().flat_map(|one| &one.observations).map(|&(time, _)| time);
+    (time::timestamp(times().min().unwrap_or(0)), time::timestamp(times().max().unwrap_or(0)))
+}
+
+fn date(timestamp: Timestamp) -> Date {
+    TimeZone::UTC.to_datetime(timestamp).date()
 }
 
 fn folder_of(file: &str) -> &str {
@@ -308,7 +430,7 @@ mod tests {
         csv::parse(SAMPLE).unwrap()
     }
 
-    fn plan(rates: &Rates) -> Dataset<'_> {
+    fn plan(rates: &Rates) -> Dataset {
         Dataset::plan(rates, &Prefix::parse("datasets").unwrap(), &DatasetId::parse("ecb_fx").unwrap(), None).unwrap()
     }
 
@@ -413,7 +535,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_there_already_is_not_written_again() {
         let rates = small();
-        let dataset = plan(&rates);
+        let mut dataset = plan(&rates);
         let storage = MemoryStorage::new();
         let mut done_count = 0;
         dataset.write(&storage, || done_count += 1).await.unwrap();
@@ -424,12 +546,49 @@ mod tests {
         }
 
         let put_count = || storage.trace().iter().filter(|step| step.call.operation == Operation::Put).count();
+        let before = put_count();
+        dataset.write(&storage, || ()).await.unwrap();
+        assert_eq!(put_count() - before, 1, "the manifest, which is refused");
+        assert_eq!(dataset.manifest().version_id, "v20240201_160000_000000", "the same contents are the same version");
+
         let changed = dataset.objects().next().unwrap().unwrap().0;
         storage.insert(&changed, "other bytes");
         let before = put_count();
         dataset.write(&storage, || ()).await.unwrap();
-        assert_eq!(put_count() - before, 1);
+        assert_eq!(put_count() - before, 3, "the changed object, the manifest that is refused, and the next one");
+        assert_eq!(dataset.manifest().version_id, "v20240201_160000_000001");
         assert_ne!(storage.peek(&changed), Some("other bytes".into()));
+    }
+
+    #[tokio::test]
+    async fn a_version_never_changes() {
+        let (rates, storage) = (small(), MemoryStorage::new());
+        plan(&rates).write(&storage, || ()).await.unwrap();
+        let fewer = csv::parse("Date,USD\n2024-02-01,1.5\n".as_bytes()).unwrap();
+        let mut next = plan(&fewer);
+        next.write(&storage, || ()).await.unwrap();
+        assert_eq!(next.manifest().version_id, "v20240201_160000_000001", "the next that is free");
+        let (datasets, id) = (Prefix::parse("datasets").unwrap(), DatasetId::parse("ecb_fx").unwrap());
+        let chosen = Some("2024-02-01T16:00:00Z".parse().unwrap());
+        let refused = Dataset::plan(&fewer, &datasets, &id, chosen).unwrap().write(&storage, || ()).await.unwrap_err();
+        assert!(matches!(refused, Error::VersionTaken { .. }), "{refused}");
+    }
+
+    #[test]
+    fn times_within_a_day_are_kept() {
+        let code = SeriesCode::parse("A").unwrap();
+        let observations = vec![(-1, 1.0), (time::DAY_NS + 1_500, f64::NAN)];
+        let (datasets, id) = (Prefix::parse("datasets").unwrap(), DatasetId::parse("d").unwrap());
+        let dataset = Dataset::plan_series(vec![SeriesRows { code, observations }], &datasets, &id, None).unwrap();
+        let manifest = dataset.manifest();
+        assert_eq!(manifest.version_id, "v19700102_160000_000000");
+        assert_eq!(manifest.date_range.min_obs_time, "1969-12-31T23:59:59.999999999Z");
+        assert_eq!(manifest.parquet_files.len(), 2, "two months");
+        let (_, body) = dataset.objects().nth(1).unwrap().unwrap();
+        let batch = ParquetRecordBatchReaderBuilder::try_new(body).unwrap().build().unwrap().next().unwrap().unwrap();
+        let times = batch.column_by_name("obs_time").unwrap();
+        assert_eq!(times.as_primitive::<arrow::datatypes::TimestampNanosecondType>().values(), &[time::DAY_NS + 1_500]);
+        assert_eq!(batch.column_by_name("value").unwrap().null_count(), 1);
     }
 
     #[tokio::test]

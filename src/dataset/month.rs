@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray, TimestampNanosecondArray,
+};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use bytes::Bytes;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::Compression;
@@ -15,13 +15,10 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
+use crate::series::TimeNs;
+
 /// Named in every file. Without the library's version, so that an update of it does not change the bytes by itself.
 const CREATED_BY: &str = "metrics-engine dataset builder";
-
-/// Microseconds since the epoch of a day's midnight in UTC.
-pub(super) fn midnight_us(date: Date) -> i64 {
-    TimeZone::UTC.to_timestamp(date.at(0, 0, 0, 0)).map_or(0, jiff::Timestamp::as_microsecond)
-}
 
 /// What all rows of a file have in common.
 pub(super) struct Constants<'a> {
@@ -30,33 +27,40 @@ pub(super) struct Constants<'a> {
     pub(super) frequency: &'a str,
 }
 
-/// Encodes observations as `obs_time, value, internal_series_code, unit, frequency`.
-pub(super) fn encode(constants: &Constants<'_>, observations: &[(Date, f64)]) -> Result<Bytes, ParquetError> {
+/// Encodes observations as `obs_time, value, internal_series_code, unit, frequency`. Times are microseconds where no
+/// digit is lost by it: more programs read them.
+pub(super) fn encode(constants: &Constants<'_>, observations: &[(TimeNs, f64)]) -> Result<Bytes, ParquetError> {
     let row_count = observations.len();
     let repeated = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text; row_count])) };
-    let times = observations.iter().map(|&(date, _)| midnight_us(date));
-    let values = observations.iter().map(|&(_, value)| value);
+    let times = || observations.iter().map(|&(time, _)| time);
+    let values = observations.iter().map(|&(_, value)| Some(value).filter(|value| !value.is_nan()));
+    let (unit, times): (_, ArrayRef) = if times().all(|time| time % 1_000 == 0) {
+        let microseconds = TimestampMicrosecondArray::from_iter_values(times().map(|time| time / 1_000));
+        (TimeUnit::Microsecond, Arc::new(microseconds.with_timezone("UTC")))
+    } else {
+        (TimeUnit::Nanosecond, Arc::new(TimestampNanosecondArray::from_iter_values(times()).with_timezone("UTC")))
+    };
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC")),
-        Arc::new(Float64Array::from_iter_values(values)),
+        times,
+        Arc::new(Float64Array::from_iter(values)),
         repeated(constants.series_code),
         repeated(constants.unit),
         repeated(constants.frequency),
     ];
-    let batch = RecordBatch::try_new(schema(), columns)?;
+    let batch = RecordBatch::try_new(schema(unit), columns)?;
     let options = ArrowWriterOptions::new()
         .with_properties(properties())
         // The Parquet types say all there is to know; the Arrow schema would double the size of the file.
         .with_skip_arrow_metadata(true);
-    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), schema(), options)?;
+    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), schema(unit), options)?;
     writer.write(&batch)?;
     Ok(writer.into_inner()?.into())
 }
 
-fn schema() -> Arc<Schema> {
+fn schema(unit: TimeUnit) -> Arc<Schema> {
     let text = |name: &str| Field::new(name, DataType::Utf8, false);
     Arc::new(Schema::new(vec![
-        Field::new("obs_time", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false),
+        Field::new("obs_time", DataType::Timestamp(unit, Some("UTC".into())), false),
         Field::new("value", DataType::Float64, true),
         text("internal_series_code"),
         text("unit"),

@@ -1,21 +1,13 @@
-//! Series of one's own: a CSV file with a day in its first column and a series in every other in; each series' code and
-//! observations out. A file that could be misread is refused, and the error says which line and column to look at.
+//! Series of one's own, side by side: a CSV file with a column of times and a series in every other in; each series' code
+//! and observations out. A file that could be misread is refused, and the error says which line and column to look at.
 
 use std::collections::BTreeMap;
 use std::io;
 
-use jiff::civil::Date;
-
+use super::columns::{Names, NoColumn, Role};
+use super::{SeriesRows, time};
 use crate::ids::{self, SeriesCode};
-
-/// One series.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SeriesRows {
-    /// Its code: the header of its column.
-    pub code: SeriesCode,
-    /// Days and values, ascending. A day without a value is absent.
-    pub observations: Vec<(Date, f64)>,
-}
+use crate::series::TimeNs;
 
 /// Why a file is not understood.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +15,9 @@ pub enum Error {
     /// The file could not be read, or its bytes are no CSV.
     #[error("the CSV file cannot be read")]
     Read(#[from] csv::Error),
+    /// The named column of times is not there.
+    #[error("line 1: {0}")]
+    NoColumn(#[from] NoColumn),
     /// A header is no series code.
     #[error("line 1, column {column}: {source}")]
     Code {
@@ -39,21 +34,25 @@ pub enum Error {
         /// The series.
         code: SeriesCode,
     },
-    /// A date is none.
-    #[error("line {line}, column 1: expected a day such as 2024-01-31, found {found:?}")]
-    Date {
+    /// A time is none.
+    #[error("line {line}, column {column}: expected {}, found {found:?}", time::EXPECTED)]
+    Time {
         /// The line, counted from 1.
         line: u64,
+        /// The column, counted from 1.
+        column: usize,
         /// What is there.
         found: String,
     },
-    /// A day has two rows.
-    #[error("line {line}, column 1: {date} has a row already")]
-    DateTwice {
+    /// A time has two rows.
+    #[error("line {line}, column {column}: {time} has a row already")]
+    TimeTwice {
         /// The second line.
         line: u64,
-        /// The day.
-        date: Date,
+        /// The column, counted from 1.
+        column: usize,
+        /// The time.
+        time: String,
     },
     /// A value is none.
     #[error("line {line}, column {code}: expected a number, nothing or N/A, found {found:?}")]
@@ -70,49 +69,56 @@ pub enum Error {
     NoValues,
 }
 
-/// Reads a file. Rows may come in any order; series without a single value are left out.
+/// Reads a file. Times are in the first column, or in the one that is named. Rows may come in any order; a time without a
+/// value is no observation, and series without a single value are left out.
 ///
 /// # Errors
 /// The first thing that is wrong, with its line and column.
-pub fn parse(input: impl io::Read) -> Result<Vec<SeriesRows>, Error> {
+pub fn parse(input: impl io::Read, names: &Names) -> Result<Vec<SeriesRows>, Error> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(input);
-    let codes = codes(reader.headers()?)?;
-    let mut days: BTreeMap<Date, Vec<Option<f64>>> = BTreeMap::new();
+    let headers: Vec<String> = reader.headers()?.iter().map(str::to_owned).collect();
+    let time_column = if names.time.is_some() { names.find(Role::Time, &headers)? } else { 0 };
+    let codes = codes(&headers, time_column)?;
+    let mut rows: BTreeMap<TimeNs, Vec<Option<f64>>> = BTreeMap::new();
     for record in reader.records() {
         let record = record?;
         let line = record.position().map_or(0, csv::Position::line);
-        let text = record.get(0).unwrap_or_default();
-        let date = Date::strptime("%Y-%m-%d", text).map_err(|_| Error::Date { line, found: text.to_owned() })?;
+        let (text, column) = (record.get(time_column).unwrap_or_default(), time_column + 1);
+        let time = time::parse(text).ok_or_else(|| Error::Time { line, column, found: text.to_owned() })?;
         let mut values = Vec::with_capacity(codes.len());
-        for (code, cell) in codes.iter().zip(record.iter().skip(1)) {
-            values.push(match cell {
-                "" | "N/A" => None,
-                _ => match cell.parse::<f64>() {
-                    Ok(value) if value.is_finite() => Some(value),
-                    _ => return Err(Error::Value { line, code: code.clone(), found: cell.to_owned() }),
-                },
-            });
+        for (column, code) in &codes {
+            let cell = record.get(*column).unwrap_or_default();
+            values.push(value(cell).map_err(|()| Error::Value { line, code: code.clone(), found: cell.to_owned() })?);
         }
-        if days.insert(date, values).is_some() {
-            return Err(Error::DateTwice { line, date });
+        if rows.insert(time, values).is_some() {
+            return Err(Error::TimeTwice { line, column, time: text.to_owned() });
         }
     }
-    let observations = |index: usize| days.iter().filter_map(move |(&date, values)| Some((date, values[index]?)));
+    let observations = |index: usize| rows.iter().filter_map(move |(&time, values)| Some((time, values[index]?)));
     let series = codes.into_iter().enumerate();
-    let series = series.map(|(index, code)| SeriesRows { code, observations: observations(index).collect() });
+    let series = series.map(|(index, (_, code))| SeriesRows { code, observations: observations(index).collect() });
     let series: Vec<SeriesRows> = series.filter(|series| !series.observations.is_empty()).collect();
     if series.is_empty() { Err(Error::NoValues) } else { Ok(series) }
 }
 
-fn codes(header: &csv::StringRecord) -> Result<Vec<SeriesCode>, Error> {
-    let mut codes: Vec<SeriesCode> = Vec::with_capacity(header.len());
-    for (index, text) in header.iter().enumerate().skip(1) {
+/// A cell's value; nothing where it is empty or `N/A`.
+pub(super) fn value(cell: &str) -> Result<Option<f64>, ()> {
+    match cell {
+        "" | "N/A" => Ok(None),
+        _ => cell.parse::<f64>().ok().filter(|value| value.is_finite()).map(Some).ok_or(()),
+    }
+}
+
+/// The series with their columns.
+fn codes(headers: &[String], time_column: usize) -> Result<Vec<(usize, SeriesCode)>, Error> {
+    let mut codes: Vec<(usize, SeriesCode)> = Vec::with_capacity(headers.len());
+    for (index, text) in headers.iter().enumerate().filter(|(index, _)| *index != time_column) {
         let column = index + 1;
         let code = SeriesCode::parse(text).map_err(|source| Error::Code { column, source })?;
-        if codes.contains(&code) {
+        if codes.iter().any(|(_, other)| *other == code) {
             return Err(Error::CodeTwice { column, code });
         }
-        codes.push(code);
+        codes.push((index, code));
     }
     Ok(codes)
 }
@@ -121,17 +127,26 @@ fn codes(header: &csv::StringRecord) -> Result<Vec<SeriesCode>, Error> {
 mod tests {
     use super::*;
 
+    fn parsed(text: &str, names: &Names) -> Vec<String> {
+        let series = parse(text.as_bytes(), names).unwrap();
+        let shown = |series: &SeriesRows| {
+            let rows = series.observations.iter().map(|(time, value)| format!(" {}:{value}", time::timestamp(*time)));
+            format!("{}{}", series.code, rows.collect::<String>())
+        };
+        series.iter().map(shown).collect()
+    }
+
     #[test]
     fn columns_become_series() {
-        let series = parse("day,sales,returns,none\n2024-01-02,-1.5,,\n2024-01-01,3,N/A,\n".as_bytes()).unwrap();
-        assert_eq!(series.len(), 1, "series without a value are left out");
-        assert_eq!(series[0].code.as_str(), "sales");
-        let days: Vec<String> = series[0].observations.iter().map(|(day, value)| format!("{day} {value}")).collect();
-        assert_eq!(days, ["2024-01-01 3", "2024-01-02 -1.5"]);
+        let found = parsed("day,sales,returns,none\n2024-01-02,-1.5,,\n2024-01-01,3,N/A,\n", &Names::default());
+        assert_eq!(found, ["sales 2024-01-01T00:00:00Z:3 2024-01-02T00:00:00Z:-1.5"], "empty series are left out");
+        let names = Names { time: Some("at".to_owned()), ..Names::default() };
+        let found = parsed("load,at\n0.5,2024-01-01T12:00:00+02:00\n0.25,2024-01-01 09:59:59.5\n", &names);
+        assert_eq!(found, ["load 2024-01-01T09:59:59.5Z:0.25 2024-01-01T10:00:00Z:0.5"]);
     }
 
     fn check_error(text: &str, expected: &str) {
-        assert_eq!(parse(text.as_bytes()).unwrap_err().to_string(), expected);
+        assert_eq!(parse(text.as_bytes(), &Names::default()).unwrap_err().to_string(), expected);
     }
 
     #[test]
@@ -143,7 +158,7 @@ mod tests {
         );
         check_error(
             "day,a\n01/02/2024,1\n",
-            "line 2, column 1: expected a day such as 2024-01-31, found \"01/02/2024\"",
+            "line 2, column 1: expected a day such as 2024-01-31, or a time such as 2024-01-31T14:30:00, with or without a zone, found \"01/02/2024\"",
         );
         check_error("day,a\n2024-01-01,1\n2024-01-01,2\n", "line 3, column 1: 2024-01-01 has a row already");
         check_error("day,a\n2024-01-01,1.000,5\n", "the CSV file cannot be read");

@@ -5,10 +5,17 @@
 //! that key's lock file from the check of its condition to the rename, so conditions hold among tasks and among
 //! processes. Symbolic links are never followed below the root, so no key leads out of it. Nothing is synced to the
 //! disk: a power cut may lose what S3 would have kept.
+//!
+//! An object's tag is its file's inode, modification time and size, so that a listing reads no bytes. A put moves
+//! the time forward where the clock has not, so two puts of a key never have one tag, however fast they follow each
+//! other and whatever inode is used again. Of files that another program changes in place, the tag sees what `make` and
+//! `git` see: not a change that keeps the size within one tick of the file system's clock.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -78,21 +85,35 @@ impl FolderStorage {
     }
 
     fn read(&self, key: &Key, range: &ByteRange, if_match: Option<&ETag>) -> Result<Object, Error> {
-        let Some(body) = self.content("get", key)? else {
-            return Err(Error::NotFound { key: key.to_string() });
+        let failed = |error: &io::Error| failed("get", key.as_str(), error);
+        // The file that is open stays the one it is, whatever is renamed over its name.
+        let (mut file, metadata) = match File::open(self.path("get", key.as_str())?) {
+            Ok(file) => {
+                let metadata = file.metadata().map_err(|error| failed(&error))?;
+                (file, metadata)
+            }
+            Err(error) if is_absence(&error) => return Err(Error::NotFound { key: key.to_string() }),
+            Err(error) => return Err(failed(&error)),
         };
-        let etag = ETag::of(&body);
+        if !metadata.is_file() {
+            return Err(Error::NotFound { key: key.to_string() });
+        }
+        let etag = tag(&metadata);
         if if_match.is_some_and(|wanted| *wanted != etag) {
             return Err(Error::Precondition { key: key.to_string() });
         }
-        let size_bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
-        Ok(Object { bytes: body.slice(range.within(body.len())), etag, size_bytes })
+        let wanted = range.within(usize::try_from(metadata.len()).unwrap_or(usize::MAX));
+        let mut bytes = Vec::with_capacity(wanted.len());
+        file.seek(SeekFrom::Start(wanted.start as u64)).map_err(|error| failed(&error))?;
+        file.take(wanted.len() as u64).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
+        Ok(Object { bytes: bytes.into(), etag, size_bytes: metadata.len() })
     }
 
-    fn content(&self, operation: &'static str, key: &Key) -> Result<Option<Bytes>, Error> {
-        match fs::read(self.path(operation, key.as_str())?) {
-            Ok(body) => Ok(Some(body.into())),
-            Err(error) if is_absence(&error) || error.kind() == ErrorKind::IsADirectory => Ok(None),
+    /// What the file system says of an object; nothing where there is none.
+    fn metadata(&self, operation: &'static str, key: &Key) -> Result<Option<Metadata>, Error> {
+        match fs::symlink_metadata(self.path(operation, key.as_str())?) {
+            Ok(metadata) => Ok(Some(metadata).filter(Metadata::is_file)),
+            Err(error) if is_absence(&error) => Ok(None),
             Err(error) => Err(failed(operation, key.as_str(), &error)),
         }
     }
@@ -114,7 +135,12 @@ impl FolderStorage {
                 if kind.is_dir() {
                     folders.push((format!("{text}/"), entry.path()));
                 } else if kind.is_file() {
-                    self.push_meta(&mut objects, &text)?;
+                    match entry.metadata() {
+                        Ok(metadata) => push_meta(&mut objects, &text, &metadata),
+                        // A file that was removed meanwhile is not there.
+                        Err(error) if is_absence(&error) => {}
+                        Err(error) => return Err(failed(&error)),
+                    }
                 } else {
                     tracing::warn!(key = text, "neither a file nor a folder: left out of the listing");
                 }
@@ -124,42 +150,24 @@ impl FolderStorage {
         Ok(objects)
     }
 
-    fn push_meta(&self, objects: &mut Vec<ObjectMeta>, text: &str) -> Result<(), Error> {
-        let key = match Key::parse(text) {
-            Ok(key) => key,
-            Err(error) => {
-                tracing::warn!(%error, "a file is left out of the listing");
-                return Ok(());
-            }
-        };
-        // A file that was removed meanwhile is not there.
-        if let Some(body) = self.content("list", &key)? {
-            let size_bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
-            objects.push(ObjectMeta { key, size_bytes, etag: ETag::of(&body) });
-        }
-        Ok(())
-    }
-
     fn write(&self, key: &Key, body: &Bytes, condition: &PutCondition) -> Result<ETag, Error> {
         let failed = |error: &io::Error| failed("put", key.as_str(), error);
         let path = self.path("put", key.as_str())?;
         let _lock = self.lock(key).map_err(|error| failed(&error))?;
-        if *condition != PutCondition::Always {
-            let current = self.content("put", key)?.map(|body| ETag::of(&body));
-            if !condition.holds(current.as_ref()) {
-                return Err(Error::Precondition { key: key.to_string() });
-            }
+        let current = self.metadata("put", key)?;
+        if !condition.holds(current.as_ref().map(tag).as_ref()) {
+            return Err(Error::Precondition { key: key.to_string() });
         }
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(|error| failed(&error))?;
         }
-        let temporary = self.temporary(body).map_err(|error| failed(&error))?;
+        let (temporary, metadata) = self.temporary(body, current.as_ref()).map_err(|error| failed(&error))?;
         if let Err(error) = fs::rename(&temporary, &path) {
             // The object is as it was; what stays behind is only a file that no listing shows.
             let _ = fs::remove_file(&temporary);
             return Err(failed(&error));
         }
-        Ok(ETag::of(body))
+        Ok(tag(&metadata))
     }
 
     /// Waits for the key's lock; it is released when the file is closed, also by the end of the process. Keys share
@@ -174,17 +182,18 @@ impl FolderStorage {
         Ok(file)
     }
 
-    /// Writes the bytes to a new file on the root's own file system, where a rename is atomic.
-    fn temporary(&self, body: &[u8]) -> io::Result<PathBuf> {
+    /// Writes the bytes to a new file on the root's own file system, where a rename is atomic. It is younger than the file
+    /// whose place it takes.
+    fn temporary(&self, body: &[u8], current: Option<&Metadata>) -> io::Result<(PathBuf, Metadata)> {
         let folder = self.root.join(RESERVED).join("temporary");
         fs::create_dir_all(&folder)?;
         let path = folder.join(format!("{:032x}", rand::random::<u128>()));
         let mut file = OpenOptions::new().create_new(true).write(true).open(&path)?;
-        let written = file.write_all(body);
+        let written = file.write_all(body).and_then(|()| younger(&file, current));
         if written.is_err() {
             let _ = fs::remove_file(&path);
         }
-        written.map(|()| path)
+        written.map(|metadata| (path, metadata))
     }
 
     /// The folder with an upload's parts. Its name is drawn here, and is no path.
@@ -205,7 +214,7 @@ impl FolderStorage {
             true => Error::NotFound { key: upload.key.to_string() },
             false => failed("upload of a part", upload.key.as_str(), error),
         };
-        let temporary = self.temporary(body).map_err(|error| failed(&error))?;
+        let (temporary, _) = self.temporary(body, None).map_err(|error| failed(&error))?;
         if let Err(error) = fs::rename(&temporary, self.parts(&upload.id).join(number.to_string())) {
             let _ = fs::remove_file(&temporary);
             return Err(failed(&error));
@@ -230,6 +239,38 @@ impl FolderStorage {
             Err(error) if !is_absence(&error) => Err(failed("abort of an upload", upload.key.as_str(), &error)),
             Ok(()) | Err(_) => Ok(()),
         }
+    }
+}
+
+/// How far the time of a file is moved beyond another's: the first that the file system can tell apart.
+const STEPS: [Duration; 4] =
+    [Duration::from_nanos(1), Duration::from_micros(1), Duration::from_millis(1), Duration::from_secs(2)];
+
+/// Moves the file's time beyond that of the current one, unless the clock has done so already.
+fn younger(file: &File, current: Option<&Metadata>) -> io::Result<Metadata> {
+    let mut metadata = file.metadata()?;
+    let Some(current) = current else { return Ok(metadata) };
+    let before = current.modified()?;
+    for step in STEPS {
+        if metadata.modified()? > before {
+            break;
+        }
+        file.set_modified(before.checked_add(step).unwrap_or(before))?;
+        metadata = file.metadata()?;
+    }
+    Ok(metadata)
+}
+
+/// What changes whenever the file does.
+fn tag(metadata: &Metadata) -> ETag {
+    let (inode, seconds, nanoseconds) = (metadata.ino(), metadata.mtime(), metadata.mtime_nsec());
+    ETag(format!("{inode:x}-{seconds:x}.{nanoseconds:x}-{:x}", metadata.len()))
+}
+
+fn push_meta(objects: &mut Vec<ObjectMeta>, text: &str, metadata: &Metadata) {
+    match Key::parse(text) {
+        Ok(key) => objects.push(ObjectMeta { key, size_bytes: metadata.len(), etag: tag(metadata) }),
+        Err(error) => tracing::warn!(%error, "a file is left out of the listing"),
     }
 }
 
@@ -338,6 +379,32 @@ mod tests {
         assert!(store.list(&Prefix::parse(".storage").unwrap()).await.is_err());
         let left = fs::read_dir(store.root().join(".storage/temporary")).unwrap();
         assert_eq!(left.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn puts_within_one_tick_of_the_clock_have_tags_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FolderStorage::new(folder.path()).unwrap();
+        let mut tags = std::collections::BTreeSet::new();
+        for _ in 0..500 {
+            tags.insert(put(&store, "a/b").await.unwrap().0);
+        }
+        assert_eq!(tags.len(), 500);
+        let future = fs::metadata(store.root().join("a/b")).unwrap().modified().unwrap() + Duration::from_secs(86_400);
+        File::options().write(true).open(store.root().join("a/b")).unwrap().set_modified(future).unwrap();
+        assert!(tags.insert(put(&store, "a/b").await.unwrap().0), "also after the clock was set back");
+        let listed = store.list(&Prefix::parse("a").unwrap()).await.unwrap();
+        assert!(tags.contains(&listed[0].etag.0), "and a listing has the tag of the last put");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_another_program_wrote_has_another_tag() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FolderStorage::new(folder.path()).unwrap();
+        let before = put(&store, "a/b").await.unwrap();
+        fs::write(store.root().join("a/b"), "longer").unwrap();
+        let read = store.get(&key("a/b"), ByteRange::Bounded(2..4), None).await.unwrap();
+        assert!(read.etag != before && &read.bytes[..] == b"ng" && read.size_bytes == 6, "{read:?}");
     }
 
     #[tokio::test]

@@ -1,8 +1,9 @@
 //! The object storage port: what a run needs of a store, and nothing more.
 //!
 //! Three implementations keep one contract (`tests/storage_contract.rs`): S3, a folder (the command line and the
-//! demo), and memory (simulations). All are strongly consistent, as S3 is.
+//! demo), and memory (simulations); a folder of each of them does, too. All are strongly consistent, as S3 is.
 
+pub mod below;
 pub mod folder;
 pub mod memory;
 pub mod metered;

@@ -90,14 +90,14 @@ pub async fn handle_records(
     identifiers
 }
 
-fn failure(identifier: String) -> BatchItemFailure {
+pub(crate) fn failure(identifier: String) -> BatchItemFailure {
     let mut failure = BatchItemFailure::default();
     failure.item_identifier = identifier;
     failure
 }
 
 /// The records of each group in their order, a record without a group being one of its own.
-fn by_group(records: Vec<ReceivedRecord>) -> Vec<Vec<ReceivedRecord>> {
+pub(crate) fn by_group(records: Vec<ReceivedRecord>) -> Vec<Vec<ReceivedRecord>> {
     let mut groups: Vec<Vec<ReceivedRecord>> = Vec::new();
     for record in records {
         let is_same_group = |group: &&mut Vec<ReceivedRecord>| {
@@ -153,7 +153,7 @@ async fn give_back(records: &[ReceivedRecord], ports: &Ports, deadline: &Deadlin
 
 /// Exponential in the number of receives; the jitter comes from the message's id, so that groups that failed together
 /// do not come back together, and the same delivery always waits the same time.
-fn backoff(record: &ReceivedRecord) -> Duration {
+pub(crate) fn backoff(record: &ReceivedRecord) -> Duration {
     let doublings = record.receive_count.saturating_sub(1).min(10);
     let ceiling = (FIRST_BACKOFF * 2_u32.pow(doublings)).min(LONGEST_BACKOFF);
     let seed = Sha256::digest(format!("{} {}", record.message_id, record.receive_count));
@@ -215,7 +215,7 @@ async fn attempt(
     answer.map_err(|error| Stopped { error, is_marked: progress.is_marked() })
 }
 
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }

@@ -93,9 +93,9 @@ pub(super) fn plots(metrics: &[Evaluated], screen: Screen) -> String {
 }
 
 /// All metrics in one picture.
-pub(super) fn svg(metrics: &[Evaluated]) -> anyhow::Result<Vec<u8>> {
+pub(super) fn svg(metrics: &[Evaluated], unit: &str) -> anyhow::Result<Vec<u8>> {
     let curves: Vec<(&str, &Series)> = metrics.iter().map(|metric| (metric.label.as_str(), &metric.series)).collect();
-    Ok(chart::svg(&curves)?.into_bytes())
+    Ok(chart::svg(&curves, unit)?.into_bytes())
 }
 
 /// Everything, for machines: infinite values as text, which JSON has no number for.

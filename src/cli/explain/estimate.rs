@@ -37,6 +37,19 @@ const USD_PER_INVOCATION: f64 = 0.000_000_2;
 const USD_PER_GET: f64 = 0.000_000_4;
 const USD_PER_PUT_OR_LIST: f64 = 0.000_005;
 
+/// What an estimate takes for granted, in words: none of it is measured where the estimate is made.
+pub(super) fn assumptions(reads: &Reads, latency_ms: f64, memory_mb: u32) -> String {
+    let processors = f64::from(memory_mb) / MB_PER_PROCESSOR;
+    format!(
+        "{latency_ms} ms a request, {} at a time; {memory_mb} MB, which is {processors:.2} of a processor; a processor decodes \
+         {:.0} MB a second, and takes {DECODE_MS_PER_OBJECT} ms an object; the network brings {:.0} MB a second; list prices of \
+         us-east-1 for x86_64",
+        reads.concurrency,
+        DECODE_BYTES_PER_MS / 1e3,
+        NETWORK_BYTES_PER_MS / 1e3
+    )
+}
+
 impl Reads {
     pub(super) fn commit_requests(&self) -> usize {
         COMMIT_GETS + COMMIT_PUTS + self.files_written

@@ -1,4 +1,5 @@
-//! Series in a few characters, as `promtool` has them: `1+2x3 _ null` in; 1, 3, 5, 7, nothing and a null out.
+//! Series in a few characters, as `promtool` has them: `1+2x3 _ null 8|9` in; 1, 3, 5, 7, nothing, a null, and at last 8
+//! and 9 at one time, out.
 
 use anyhow::{Context, bail};
 
@@ -7,11 +8,11 @@ use crate::series::NULL;
 /// More values than anybody writes out by hand; a typing error must not fill the memory.
 const MOST_VALUES: usize = 1_000_000;
 
-/// The values; none where there is no observation.
+/// The values at each time, in the order that they are read; none where there is no observation.
 ///
 /// # Errors
 /// When a word is no value.
-pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Option<f64>>> {
+pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Vec<f64>>> {
     let mut values = Vec::new();
     for word in text.split_whitespace() {
         extend(&mut values, word).with_context(|| format!("{word:?} is no value"))?;
@@ -22,9 +23,10 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Option<f64>>> {
     Ok(values)
 }
 
-fn extend(values: &mut Vec<Option<f64>>, word: &str) -> anyhow::Result<()> {
+fn extend(values: &mut Vec<Vec<f64>>, word: &str) -> anyhow::Result<()> {
     let Some((pattern, count)) = word.rsplit_once('x') else {
-        values.push(single(word)?);
+        let at_once = word.split('|').map(single).collect::<anyhow::Result<Vec<_>>>()?;
+        values.push(at_once.into_iter().flatten().collect());
         return Ok(());
     };
     let count: usize = count.parse().context("what follows x is a count")?;
@@ -32,7 +34,7 @@ fn extend(values: &mut Vec<Option<f64>>, word: &str) -> anyhow::Result<()> {
         bail!("at most {MOST_VALUES}");
     }
     if pattern == "_" {
-        values.extend(std::iter::repeat_n(None, count));
+        values.extend(std::iter::repeat_n(Vec::new(), count));
         return Ok(());
     }
     // The sign between start and step is not that of the start, nor of an exponent.
@@ -45,7 +47,8 @@ fn extend(values: &mut Vec<Option<f64>>, word: &str) -> anyhow::Result<()> {
     let mut factor = 0.0;
     for _ in 0..=count {
         // A step of zero says "the same again", for null and infinities too.
-        values.push(start.map(|start| if step == 0.0 { start } else { start + factor * step }));
+        let value = start.map(|start| if step == 0.0 { start } else { start + factor * step });
+        values.push(value.into_iter().collect());
         factor += 1.0;
     }
     Ok(())
@@ -66,7 +69,10 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: &str) {
-        let shown = |value: Option<f64>| value.map_or("_".to_owned(), |value| value.to_string());
+        let shown = |values: Vec<f64>| match values.as_slice() {
+            [] => "_".to_owned(),
+            values => values.iter().map(f64::to_string).collect::<Vec<_>>().join("|"),
+        };
         let values: Vec<String> = parse(text).unwrap().into_iter().map(shown).collect();
         assert_eq!(values.join(" "), expected, "{text}");
     }
@@ -78,12 +84,13 @@ mod tests {
         check("-3x1 _x2 1e3 inf -inf", "-3 -3 _ _ 1000 inf -inf");
         check("1e-2+1e-2x1", "0.01 0.02");
         check("nullx1", "NaN NaN");
+        check("1|2 null|-3", "1|2 NaN|-3");
         check("", "");
     }
 
     #[test]
     fn what_is_no_value_is_named() {
-        for word in ["1+x3", "a", "1x-1", "1x", "NaN", "1e999", "x"] {
+        for word in ["1+x3", "a", "1x-1", "1x", "NaN", "1e999", "x", "1|", "1|2x3"] {
             let error = format!("{:#}", parse(word).unwrap_err());
             assert!(error.starts_with(&format!("{word:?} is no value")), "{error}");
         }

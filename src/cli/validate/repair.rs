@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::Problem;
 use crate::expression::{self, Expr, Limits};
-use crate::keys::Prefixes;
+use crate::keys::{Prefix, Prefixes};
 use crate::request::{self, Invalid, Rules, RunRequest, Unreadable};
 
 /// More than anybody mends at once.
@@ -19,15 +19,15 @@ fn reference() -> Value {
 }
 
 /// Everything that is wrong with an expression.
-pub(super) fn expression(json: &Value) -> Vec<Problem> {
-    mended(json).0
+pub(super) fn expression(json: &Value, limits: &Limits) -> Vec<Problem> {
+    mended(json, limits).0
 }
 
 /// The problems of an expression, and the expression without them.
-fn mended(json: &Value) -> (Vec<Problem>, Value) {
+fn mended(json: &Value, limits: &Limits) -> (Vec<Problem>, Value) {
     let (mut problems, mut copy) = (Vec::new(), json.clone());
     while problems.len() < MOST_PROBLEMS {
-        let Err(error) = Expr::parse(&copy, &Limits::default()) else { break };
+        let Err(error) = Expr::parse(&copy, limits) else { break };
         problems.push(Problem::new(&error.path, &error.problem));
         mend(&mut copy, &error);
     }
@@ -75,33 +75,21 @@ fn pointer(path: &str) -> String {
     path.trim_start_matches('$').replace(['.', '['], "/").replace(']', "")
 }
 
-fn rules() -> Rules {
-    let default = |list: &str| Prefixes::parse(list).unwrap_or_else(|_| Prefixes::none());
-    Rules {
-        bucket: "bucket".to_owned(),
-        input_prefixes: default("datasets/"),
-        output_prefixes: default("metrics/"),
-        body_bytes: usize::MAX,
-        expression: Limits::default(),
-    }
-}
-
 /// Everything that is wrong with a request, bare or in an SNS envelope.
-pub(super) fn request(body: &str) -> Vec<Problem> {
-    let rules = rules();
+pub(super) fn request(body: &str, rules: &Rules) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut copy = match serde_json::from_str::<Value>(body) {
         Ok(json) if json.is_object() => json,
-        _ => return request::decode(body, &rules).err().map(|error| Problem::new("$", error)).into_iter().collect(),
+        _ => return request::decode(body, rules).err().map(|error| Problem::new("$", error)).into_iter().collect(),
     };
     while problems.len() < MOST_PROBLEMS {
         let before = copy.clone();
-        match request::decode(&copy.to_string(), &rules) {
+        match request::decode(&copy.to_string(), rules) {
             Err(unreadable) => {
                 problems.push(Problem::new("$", &unreadable));
                 mend_run(&mut copy, &unreadable);
             }
-            Ok(RunRequest { work: Err(invalid), .. }) => mend_work(&mut copy, &invalid, &mut problems),
+            Ok(RunRequest { work: Err(invalid), .. }) => mend_work(&mut copy, &invalid, rules, &mut problems),
             Ok(RunRequest { work: Ok(_), .. }) => break,
         }
         // What cannot be mended hides what is behind it.
@@ -125,13 +113,13 @@ fn mend_run(event: &mut Value, unreadable: &Unreadable) {
     event[field] = json!(good);
 }
 
-fn mend_work(event: &mut Value, invalid: &Invalid, problems: &mut Vec<Problem>) {
+fn mend_work(event: &mut Value, invalid: &Invalid, rules: &Rules, problems: &mut Vec<Problem>) {
     let (place, problem) = (place(invalid), invalid.to_string());
     match invalid {
         Invalid::Expression(expression::Error { problem: expression::Problem::ContradictsType { .. }, .. })
         | Invalid::UnknownExpressionType { .. } => {
             problems.push(Problem::new(place, problem));
-            let parsed = Expr::parse(&mended(&event["expressionJson"]).1, &Limits::default());
+            let parsed = Expr::parse(&mended(&event["expressionJson"], &rules.expression).1, &rules.expression);
             let kind = parsed.ok().and_then(|expr| expr.kind()).map(|kind| kind.as_str());
             event["expressionType"] = json!(kind.unwrap_or("series_math"));
             if kind.is_none() {
@@ -139,7 +127,7 @@ fn mend_work(event: &mut Value, invalid: &Invalid, problems: &mut Vec<Problem>) 
             }
         }
         Invalid::Expression(_) => {
-            let (found, copy) = mended(&event["expressionJson"]);
+            let (found, copy) = mended(&event["expressionJson"], &rules.expression);
             let below = |one: Problem| Problem::new(one.place.replacen('$', "$.expressionJson", 1), one.problem);
             problems.extend(found.into_iter().map(below));
             event["expressionJson"] = copy;
@@ -150,11 +138,11 @@ fn mend_work(event: &mut Value, invalid: &Invalid, problems: &mut Vec<Problem>) 
                 problems.push(Problem::new(place, problem));
             }
             push(&mut event["inputs"], json!({ "datasetId": PLACEHOLDER, "seriesCode": series_code.as_str() }));
-            mend_dataset(event, PLACEHOLDER);
+            mend_dataset(event, PLACEHOLDER, rules);
         }
         Invalid::DatasetNotInCatalog { dataset_id } => {
             problems.push(Problem::new(place, problem));
-            mend_dataset(event, dataset_id.as_str());
+            mend_dataset(event, dataset_id.as_str(), rules);
         }
         Invalid::SeriesOfTwoDatasets { series_code, first, .. } => {
             problems.push(Problem::new(place, problem));
@@ -170,11 +158,11 @@ fn mend_work(event: &mut Value, invalid: &Invalid, problems: &mut Vec<Problem>) 
         | Invalid::Id { field, .. }
         | Invalid::Path { field, .. } => {
             problems.push(Problem::new(place, problem));
-            mend_field(event, field);
+            mend_field(event, field, rules);
         }
         Invalid::NotJson { field, .. } => {
             problems.push(Problem::new(place, problem));
-            mend_field(event, field);
+            mend_field(event, field, rules);
         }
         Invalid::ExpressionNotJson { .. } => problems.push(Problem::new(place, problem)),
     }
@@ -195,10 +183,10 @@ fn place(invalid: &Invalid) -> String {
 }
 
 /// Mends the part of the event that a path such as `inputs[1].datasetId` leads to.
-fn mend_field(event: &mut Value, field: &str) {
+fn mend_field(event: &mut Value, field: &str, rules: &Rules) {
     let part = field.split(['.', '[']).next().unwrap_or(field);
     match part {
-        "output" => event["output"] = json!({ "basePath": format!("metrics/{PLACEHOLDER}/") }),
+        "output" => event["output"] = json!({ "basePath": format!("{}{PLACEHOLDER}/", first(&rules.output_prefixes)) }),
         "inputs" => {
             let index = field.split(['[', ']']).nth(1).and_then(|index| index.parse::<usize>().ok());
             match (index, event["inputs"].as_array_mut()) {
@@ -215,7 +203,7 @@ fn mend_field(event: &mut Value, field: &str) {
                     .iter()
                     .find_map(|name| rest.strip_suffix(&format!(".{name}")))
                     .unwrap_or(rest);
-                mend_dataset(event, id);
+                mend_dataset(event, id, rules);
             }
             None => event["catalog"] = json!({ "datasets": {} }),
         },
@@ -227,12 +215,18 @@ fn mend_field(event: &mut Value, field: &str) {
     }
 }
 
-fn mend_dataset(event: &mut Value, dataset_id: &str) {
-    let manifest = format!("datasets/{dataset_id}/versions/{PLACEHOLDER}/manifest.json");
+fn mend_dataset(event: &mut Value, dataset_id: &str, rules: &Rules) {
+    let folder = first(&rules.input_prefixes);
+    let manifest = format!("{folder}{dataset_id}/versions/{PLACEHOLDER}/manifest.json");
     if !event["catalog"]["datasets"].is_object() {
         event["catalog"] = json!({ "datasets": Map::new() });
     }
     event["catalog"]["datasets"][dataset_id] = json!({ "manifestPath": manifest });
+}
+
+/// A place that is allowed.
+fn first(prefixes: &Prefixes) -> &str {
+    prefixes.iter().next().map_or("", Prefix::as_str)
 }
 
 fn push(array: &mut Value, item: Value) {
@@ -245,6 +239,25 @@ fn push(array: &mut Value, item: Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn rules() -> Rules {
+        let prefixes = |list: &str| Prefixes::parse(list).unwrap();
+        Rules {
+            bucket: "bucket".to_owned(),
+            input_prefixes: prefixes("datasets/"),
+            output_prefixes: prefixes("metrics/"),
+            body_bytes: 1 << 20,
+            expression: Limits::default(),
+        }
+    }
+
+    fn expression(json: &Value) -> Vec<Problem> {
+        super::expression(json, &Limits::default())
+    }
+
+    fn request(body: &str) -> Vec<Problem> {
+        super::request(body, &rules())
+    }
 
     fn lines(problems: &[Problem]) -> Vec<String> {
         problems.iter().map(|one| format!("{}: {}", one.place, one.problem)).collect()

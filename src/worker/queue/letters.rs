@@ -70,25 +70,39 @@ impl Letters {
     /// # Errors
     /// When a queue fails or refuses.
     pub async fn send_back(&self, letter: &ReceivedRecord, destination_url: &str) -> Result<(), Error> {
-        let failed = |failure: Failure| {
-            Error::new("redrive", vec![letter.message_id.clone()], failure.transient, failure.reason)
-        };
-        let mut request = self.client.send_message().queue_url(destination_url).message_body(&letter.body);
-        let is_added = |name: &str| [REASON, SOURCE_MESSAGE_ID, SOURCE_QUEUE_ARN, DROPPED_ATTRIBUTES].contains(&name);
-        for (name, attribute) in letter.message_attributes.iter().filter(|(name, _)| !is_added(name)) {
-            let attribute = sent(attribute.clone())
-                .map_err(|reason| Error::new("redrive", vec![letter.message_id.clone()], false, reason))?;
-            request = request.message_attributes(name, attribute);
-        }
-        if destination_url.ends_with(".fifo") {
-            let group_id = letter.group_id.as_deref().unwrap_or(&letter.message_id);
-            // Not its old id: within five minutes of the first sending the queue would drop it in silence.
-            let dedup_id = hex::encode(Sha256::digest(json!(["redrive", letter.message_id]).to_string()));
-            request = request.message_group_id(group_id).message_deduplication_id(dedup_id);
-        }
-        request.send().await.map_err(|error| failed(Failure::of(&error)))?;
+        send(&self.client, letter, destination_url).await?;
         let deletion = self.client.delete_message().queue_url(&self.url).receipt_handle(&letter.receipt_handle);
-        deletion.send().await.map_err(|error| failed(Failure::of(&error)))?;
-        Ok(())
+        match deletion.send().await.map_err(|error| Failure::of(&error)) {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(failed(letter, failure)),
+        }
+    }
+}
+
+fn failed(letter: &ReceivedRecord, failure: Failure) -> Error {
+    Error::new("redrive", vec![letter.message_id.clone()], failure.transient, failure.reason)
+}
+
+/// Sends a record's message to a queue of requests, without what made it a dead letter.
+///
+/// # Errors
+/// When the queue fails or refuses.
+pub async fn send(client: &aws_sdk_sqs::Client, letter: &ReceivedRecord, destination_url: &str) -> Result<(), Error> {
+    let mut request = client.send_message().queue_url(destination_url).message_body(&letter.body);
+    let is_added = |name: &str| [REASON, SOURCE_MESSAGE_ID, SOURCE_QUEUE_ARN, DROPPED_ATTRIBUTES].contains(&name);
+    for (name, attribute) in letter.message_attributes.iter().filter(|(name, _)| !is_added(name)) {
+        let attribute = sent(attribute.clone())
+            .map_err(|reason| Error::new("redrive", vec![letter.message_id.clone()], false, reason))?;
+        request = request.message_attributes(name, attribute);
+    }
+    if destination_url.ends_with(".fifo") {
+        let group_id = letter.group_id.as_deref().unwrap_or(&letter.message_id);
+        // Not its old id: within five minutes of the first sending the queue would drop it in silence.
+        let dedup_id = hex::encode(Sha256::digest(json!(["redrive", letter.message_id]).to_string()));
+        request = request.message_group_id(group_id).message_deduplication_id(dedup_id);
+    }
+    match request.send().await.map_err(|error| Failure::of(&error)) {
+        Ok(_) => Ok(()),
+        Err(failure) => Err(failed(letter, failure)),
     }
 }

@@ -42,6 +42,7 @@ pub(super) struct Lane {
     object_count: u64,
     objects_digest: Sha256,
     dropped_duplicates: u64,
+    out_of_order: u64,
     foreign_rows: u64,
     has_own_object: bool,
 }
@@ -106,7 +107,9 @@ impl Lane {
         self.foreign_rows = self.foreign_rows.saturating_add(foreign_rows);
         let Some((first, last)) = observations.span() else { return true };
         self.latest = self.latest.max(Some(last));
+        let descents_before = self.held.descents();
         self.held.append(observations);
+        self.out_of_order += (self.held.descents() - descents_before) as u64;
         end.is_none_or(|end| end <= first)
     }
 
@@ -150,6 +153,7 @@ impl Lane {
             object_count: self.object_count,
             objects_digest: hex::encode(self.objects_digest.finalize()),
             dropped_duplicates: self.dropped_duplicates,
+            out_of_order: self.out_of_order,
             foreign_rows: self.foreign_rows,
         })
     }

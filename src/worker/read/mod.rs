@@ -95,6 +95,8 @@ pub struct SeriesRead {
     pub objects_digest: String,
     /// Observations that one read later replaced.
     pub dropped_duplicates: u64,
+    /// Observations that are earlier than the one read before them.
+    pub out_of_order: u64,
     /// Rows in the series' own folder that belong to other series.
     pub foreign_rows: u64,
 }
@@ -123,6 +125,8 @@ pub struct SeriesFacts {
     pub objects_digest: String,
     /// Observations that one read later replaced.
     pub dropped_duplicates: u64,
+    /// Observations that are earlier than the one read before them.
+    pub out_of_order: u64,
     /// Rows in the series' own folder that belong to other series.
     pub foreign_rows: u64,
 }
@@ -161,6 +165,7 @@ pub async fn read(
         object_count: facts.object_count,
         objects_digest: facts.objects_digest,
         dropped_duplicates: facts.dropped_duplicates,
+        out_of_order: facts.out_of_order,
         foreign_rows: facts.foreign_rows,
     };
     Ok(ReadOutcome { series: series.into_iter().zip(whole).map(read).collect(), read_bytes, request_count })
