@@ -24,6 +24,8 @@ export AWS_DEFAULT_REGION ?= us-east-1
 FUZZ_TARGETS ?= event expression manifests keys parquet
 FUZZ_SECONDS ?= 60
 
+MEMORY_POINTS ?= 100000000
+
 # x86_64 or arm64; the latter needs `rustup target add aarch64-unknown-linux-gnu`.
 ARCH ?= x86_64
 LAMBDA_TARGET := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-gnu
@@ -38,7 +40,7 @@ DOCKER ?= docker
 IMAGE ?= metrics-engine-worker
 UP_PORT ?= 3000
 
-.PHONY: help up change venv fmt lint test coverage fuzz soak bench bench-control schemas errors pictures queries queries-check FORCE demo invoke poll image build deploy deploy-cargo validate scan deny supply-venv
+.PHONY: help up change venv fmt lint test coverage fuzz soak memory bench bench-control schemas errors pictures queries queries-check FORCE demo invoke poll image build deploy deploy-cargo validate scan deny supply-venv
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -112,6 +114,9 @@ soak: venv ## Run for hours what the tests run for seconds
 	SOAK_SEEDS=100000 cargo test --test faults -- --exact seeds --nocapture
 	SOAK_BATCHES=1000000 cargo test --test batch_laws -- --nocapture
 	SOAK_EVENTS=1000000 cargo test --test control many:: -- --nocapture
+
+memory: ## Measure the memory of runs over MEMORY_POINTS points, optimised (10^8 take 12 GB of disk for a while)
+	MEMORY_POINTS=$(MEMORY_POINTS) cargo test --release --test memory -- --nocapture --test-threads=1
 
 bench: $(BENCH_STAMP) ## Compare with pandas, polars, DuckDB and DataFusion (SECTIONS, ROUNDS; 15 GB of memory, 6 GB of disk for all)
 	cargo build --release --bins --manifest-path benches/harness/Cargo.toml --target-dir $(BENCH_BUILD)

@@ -14,6 +14,7 @@ use crate::request::Rules;
 use crate::worker::evaluate::Calendar;
 use crate::worker::publish::{TopicArn, Topics};
 use crate::worker::queue::QueueUrls;
+use crate::worker::read::SLICE_OBSERVATIONS;
 
 /// Everything the functions can be told from outside.
 #[derive(Debug, Clone)]
@@ -44,8 +45,10 @@ pub struct Config {
     pub rules: Rules,
     /// `LIMIT_PAGE_BYTES`: the largest Parquet page, uncompressed.
     pub page_bytes_limit: u64,
-    /// `LIMIT_OBSERVATIONS`: the most observations of all series of a run together.
+    /// `LIMIT_OBSERVATIONS`: the most observations of all series of a run that are held at a time.
     pub observation_limit: u64,
+    /// With how many observations a slice of the input is worked on. No variable: nothing but memory depends on it.
+    pub slice_observations: usize,
     /// `LOG_LEVEL`, or `AWS_LAMBDA_LOG_LEVEL`.
     pub log_level: tracing::Level,
     /// `PROMETHEUS_PORT`: where the polling mode serves its metrics; nowhere with port 0.
@@ -166,6 +169,7 @@ impl Config {
                 rules,
                 page_bytes_limit,
                 observation_limit,
+                slice_observations: SLICE_OBSERVATIONS,
                 log_level,
                 prometheus_address,
             }),

@@ -172,6 +172,15 @@ impl SeriesBuilder {
         self.times.is_empty()
     }
 
+    /// The first and the last time so far.
+    #[must_use]
+    pub fn span(&self) -> Option<(TimeNs, TimeNs)> {
+        if self.ascending {
+            return self.times.first().copied().zip(self.times.last().copied());
+        }
+        self.times.iter().copied().min().zip(self.times.iter().copied().max())
+    }
+
     /// The number of observations that are earlier than the one read before them.
     #[must_use]
     pub fn descents(&self) -> usize {
@@ -180,26 +189,44 @@ impl SeriesBuilder {
 
     /// The series, and how many observations a later one with the same time replaced.
     #[must_use]
-    pub fn finish(self) -> (Series, usize) {
+    pub fn finish(mut self) -> (Series, usize) {
+        let dropped_count = self.settle();
+        (Series { times: Arc::new(self.times), values: self.values }, dropped_count)
+    }
+
+    /// The series of the observations before `end`, which are taken out, and how many a later one with the same time
+    /// replaced, those from `end` on included.
+    pub fn take_before(&mut self, end: TimeNs) -> (Series, usize) {
+        let dropped_count = self.settle();
+        let count = self.times.partition_point(|&time| time < end);
+        let (later_times, later_values) = (self.times.split_off(count), self.values.split_off(count));
+        let times = std::mem::replace(&mut self.times, later_times);
+        let values = std::mem::replace(&mut self.values, later_values);
+        (Series { times: Arc::new(times), values }, dropped_count)
+    }
+
+    /// Puts the observations into order and settles duplicates; how many a later one with the same time replaced.
+    fn settle(&mut self) -> usize {
         if self.ascending {
-            return (Series { times: Arc::new(self.times), values: self.values }, 0);
+            return 0;
         }
         let read_count = self.times.len();
-        let mut observations: Vec<(TimeNs, f64)> = self.times.into_iter().zip(self.values).collect();
+        let (read_times, read_values) = (std::mem::take(&mut self.times), std::mem::take(&mut self.values));
+        let mut observations: Vec<(TimeNs, f64)> = read_times.into_iter().zip(read_values).collect();
         // Stable: among equal times the reading order stays, so the last of them is the one read last.
         observations.sort_by_key(|&(time, _)| time);
-        let mut times: Vec<TimeNs> = Vec::with_capacity(read_count);
-        let mut values: Vec<f64> = Vec::with_capacity(read_count);
+        self.times.reserve(read_count);
+        self.values.reserve(read_count);
         for (time, value) in observations {
-            if times.last() == Some(&time) {
-                values.pop();
-                times.pop();
+            if self.times.last() == Some(&time) {
+                self.values.pop();
+                self.times.pop();
             }
-            times.push(time);
-            values.push(value);
+            self.times.push(time);
+            self.values.push(value);
         }
-        let dropped_count = read_count - times.len();
-        (Series { times: Arc::new(times), values }, dropped_count)
+        self.ascending = true;
+        read_count - self.times.len()
     }
 }
 
@@ -233,6 +260,21 @@ mod tests {
         first.append(second);
         assert_eq!(first.descents(), 0, "equal times do not descend");
         assert_eq!(first.finish(), built(&[(1, 1.0), (2, 2.0), (2, 3.0), (3, 4.0)]));
+    }
+
+    #[test]
+    fn what_is_before_a_time_is_taken_out_in_order_and_the_rest_stays() {
+        let mut builder = SeriesBuilder::new();
+        for (time, value) in [(5, 1.0), (3, 2.0), (1, 3.0), (3, 4.0), (5, 5.0)] {
+            builder.push(time, value);
+        }
+        assert_eq!(builder.span(), Some((1, 5)));
+        let (before, dropped_count) = builder.take_before(5);
+        assert_eq!((before, dropped_count), (Series::new(vec![1, 3], vec![3.0, 4.0]).unwrap(), 2));
+        builder.push(9, 6.0);
+        assert_eq!(builder.take_before(1), (Series::empty(), 0));
+        assert_eq!(builder.span(), Some((5, 9)));
+        assert_eq!(builder.finish(), (Series::new(vec![5, 9], vec![5.0, 6.0]).unwrap(), 0));
     }
 
     #[test]

@@ -18,8 +18,8 @@ use tracing_subscriber::prelude::*;
 use crate::aws::CHECKSUM_WARNINGS;
 use crate::event::ErrorCode;
 use crate::worker::plan::ReadPlan;
-use crate::worker::read::ReadOutcome;
-use crate::worker::write::encode::Draft;
+use crate::worker::read::Facts;
+use crate::worker::write::encode::Summary;
 
 /// The CloudWatch namespace of all metrics.
 pub const NAMESPACE: &str = "MetricsEngine";
@@ -190,19 +190,19 @@ impl Timings {
     }
 
     /// The input is read.
-    pub fn read(&self, outcome: &ReadOutcome) {
-        let observations: usize = outcome.series.iter().map(|read| read.observations.len()).sum();
-        let duplicates: u64 = outcome.series.iter().map(|read| read.dropped_duplicates).sum();
-        let foreign_rows: u64 = outcome.series.iter().map(|read| read.foreign_rows).sum();
-        let (read_bytes, requests) = (outcome.read_bytes, outcome.request_count);
+    pub fn read(&self, facts: &Facts) {
+        let observations: u64 = facts.series.iter().map(|read| read.observation_count).sum();
+        let duplicates: u64 = facts.series.iter().map(|read| read.dropped_duplicates).sum();
+        let foreign_rows: u64 = facts.series.iter().map(|read| read.foreign_rows).sum();
+        let (read_bytes, requests) = (facts.read_bytes, facts.request_count);
         let elapsed_ms = self.elapsed_ms();
         tracing::info!(observations, duplicates, foreign_rows, read_bytes, requests, elapsed_ms, "read");
         histogram!(READ).record(megabytes(read_bytes));
     }
 
     /// The result is evaluated and encoded.
-    pub fn evaluated(&self, draft: &Draft) {
-        let (rows, nulls, write_bytes) = (draft.row_count, draft.null_count, draft.size_bytes());
+    pub fn evaluated(&self, summary: &Summary) {
+        let Summary { row_count: rows, null_count: nulls, size_bytes: write_bytes, .. } = *summary;
         tracing::info!(rows, nulls, write_bytes, elapsed_ms = self.elapsed_ms(), "evaluated");
         histogram!(WRITTEN).record(megabytes(write_bytes));
     }

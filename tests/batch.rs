@@ -6,6 +6,7 @@ mod world;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use metrics_engine::event::Event;
 use metrics_engine::keys::Key;
 use metrics_engine::storage::memory::{Call, Fault, MemoryStorage, Operation};
@@ -296,4 +297,51 @@ async fn a_run_that_another_attempt_has_done_does_not_fail() {
     assert_eq!(completed.len(), 1);
     assert_eq!(completed[0]["status"], "SUCCESS");
     assert!(world.queue.dead_letters().is_empty());
+}
+
+/// The data files of a run over a dataset with this object more, in slices of so many observations; and whether an
+/// upload was aborted.
+async fn data_of_a_run(object: Option<(&str, Bytes)>, slice_observations: usize) -> (Vec<(String, Bytes)>, bool) {
+    let storage = MemoryStorage::new().with_part_size(200);
+    let mut world = World::with(storage, Recorder::new(), QueueRecorder::new(true));
+    world.config.slice_observations = slice_observations;
+    if let Some((path, bytes)) = object {
+        world.storage.insert(&Key::parse(path).unwrap(), bytes);
+    }
+    assert!(world.handle(&[record("1", "g", &request("r", "m"))]).await.is_empty());
+    assert_eq!(world.completed()[0]["status"], "SUCCESS");
+    assert_eq!(world.storage.open_uploads(), []);
+    let trace = world.storage.trace();
+    let is_aborted = trace.iter().any(|step| step.call.operation == Operation::AbortUpload);
+    let data = world.storage.snapshot().into_iter().filter(|(key, _)| key.contains("/data/metrics."));
+    (data.collect(), is_aborted)
+}
+
+#[tokio::test]
+async fn a_run_in_slices_writes_the_bytes_of_a_run_in_one() {
+    let whole = data_of_a_run(None, usize::MAX).await;
+    assert_eq!(whole.0.len(), 2);
+    for slice_observations in [1, 10, 40] {
+        assert_eq!(data_of_a_run(None, slice_observations).await, whole, "slices of {slice_observations}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_whose_files_are_not_in_order_of_time_is_computed_from_the_whole_of_them() {
+    // Paths are in order, times are not: the first file holds the last days, and one of the second month again.
+    let values: Vec<Option<f64>> = (0..20).map(|day| Some(f64::from(day))).collect();
+    let path = "datasets/d/projections/A/year=2024/month=00/data.parquet";
+    let object = || Some((path, world::parquet_file("A", 19_782, &values)));
+    let (whole, was_aborted) = data_of_a_run(object(), usize::MAX).await;
+    assert!(!was_aborted);
+    for slice_observations in [2, 10, 30] {
+        assert_eq!(data_of_a_run(object(), slice_observations).await.0, whole, "slices of {slice_observations}");
+    }
+    // Where the late file comes last, much was sent before it was seen.
+    let late = || {
+        Some(("datasets/d/projections/B/year=2024/month=03/data.parquet", world::parquet_file("B", 19_723, &values)))
+    };
+    let (whole, was_aborted) = data_of_a_run(late(), usize::MAX).await;
+    assert!(!was_aborted);
+    assert_eq!(data_of_a_run(late(), 10).await, (whole, true));
 }

@@ -12,7 +12,8 @@ use jiff::tz::TimeZone;
 use metrics_engine::expression::{Expr, Limits};
 use metrics_engine::ids::SeriesCode;
 use metrics_engine::series::{NULL, Series, SeriesBuilder};
-use metrics_engine::worker::evaluate::{Calendar, evaluate};
+use metrics_engine::worker::evaluate::{Calendar, Evaluator, evaluate};
+use proptest::prelude::*;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use serde_json::{Value, json};
@@ -29,7 +30,7 @@ mod oracle;
 /// allowed on top: [`Expected::error`].
 const TOLERANCE: f64 = 1e-12;
 
-fn evaluated(case: &Case) -> Series {
+fn observed(case: &Case) -> BTreeMap<SeriesCode, Series> {
     let mut series = BTreeMap::new();
     for (code, observations) in &case.observations {
         let mut builder = SeriesBuilder::new();
@@ -38,7 +39,11 @@ fn evaluated(case: &Case) -> Series {
         }
         series.insert(SeriesCode::parse(code).unwrap(), builder.finish().0);
     }
-    evaluate(&case.expr(), series, &Calendar::parse(case.zone).unwrap()).unwrap()
+    series
+}
+
+fn evaluated(case: &Case) -> Series {
+    evaluate(&case.expr(), observed(case), &Calendar::parse(case.zone).unwrap()).unwrap()
 }
 
 fn slowly_evaluated(case: &Case) -> Column {
@@ -98,6 +103,52 @@ fn the_evaluator_agrees_with_a_slow_and_obvious_one() {
         panic!("{failure}");
     }
     coverage.assert_nearly_complete();
+}
+
+/// The value over slices: every series cut at the same times.
+fn evaluated_in_slices(case: &Case, cuts: &[i64]) -> Vec<(i64, u64)> {
+    let whole = observed(case);
+    let mut evaluator = Evaluator::new(&case.expr(), &Calendar::parse(case.zone).unwrap());
+    let mut rows = Vec::new();
+    let bounds = || std::iter::once(&i64::MIN).chain(cuts);
+    for (&from, to) in bounds().zip(bounds().skip(1).map(Some).chain([None])) {
+        let slices = whole.iter().map(|(code, series)| {
+            let start = series.times().partition_point(|&time| time < from);
+            let end = to.map_or(series.len(), |&to| series.times().partition_point(|&time| time < to));
+            let slice = Series::new(series.times()[start..end].to_vec(), series.values()[start..end].to_vec());
+            (code.clone(), slice.unwrap())
+        });
+        rows.extend(bits(&evaluator.next(slices.collect()).unwrap()));
+    }
+    rows
+}
+
+/// Each observation to the last bit; nulls are all the same.
+fn bits(series: &Series) -> Vec<(i64, u64)> {
+    let bits_of = |value: Option<f64>| value.unwrap_or(NULL).to_bits();
+    series.iter().map(|(time, value)| (time, bits_of(value))).collect()
+}
+
+#[test]
+fn however_series_are_cut_into_slices_the_value_is_the_same_to_the_last_bit() {
+    let default = Config::default();
+    let config = Config { cases: default.cases.max(512), failure_persistence: None, ..default };
+    let cuts = prop::collection::vec(any::<prop::sample::Index>(), 0..12);
+    let check = |(case, cuts): (Case, Vec<prop::sample::Index>)| {
+        let mut times: Vec<i64> =
+            case.observations.values().flatten().flat_map(|&(time, _)| [time, time + 1]).collect();
+        times.push(0);
+        let mut cuts: Vec<i64> = cuts.iter().map(|cut| *cut.get(&times)).collect();
+        cuts.sort_unstable();
+        let whole = bits(&evaluated(&case));
+        prop_assert_eq!(evaluated_in_slices(&case, &cuts), whole, "cut at {:?}", cuts);
+        times.sort_unstable();
+        prop_assert_eq!(evaluated_in_slices(&case, &times), bits(&evaluated(&case)), "cut at every time");
+        Ok(())
+    };
+    if let Err(failure) = TestRunner::new(config).run(&(case(), cuts), check) {
+        panic!("{failure}");
+    }
 }
 
 #[test]

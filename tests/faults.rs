@@ -32,8 +32,14 @@ use points::{Plan, Setting};
 use schedule::Counts;
 use wire::{Point, Trouble};
 
-const CALM: Setting =
-    Setting { two_runs: false, inputs_change: false, is_last_receive: false, second_worker: false, redrive: false };
+const CALM: Setting = Setting {
+    two_runs: false,
+    inputs_change: false,
+    is_last_receive: false,
+    second_worker: false,
+    redrive: false,
+    in_slices: false,
+};
 
 fn run(setting: Setting, plan: Vec<(usize, Trouble)>) -> Vec<Point> {
     in_virtual_time(points::check(setting, Plan::from(Arc::new(plan)))).unwrap_or_else(|wrong| panic!("{wrong}"))
@@ -59,6 +65,27 @@ fn a_calm_run_puts_one_file_whole_and_uploads_the_other_in_parts() {
     let data: Vec<&str> =
         points.iter().filter(|point| point.target.contains("/data/metrics.")).map(|point| point.operation).collect();
     assert_eq!(data, ["put", "begin", "part", "part", "complete"]);
+}
+
+#[test]
+fn a_run_in_slices_sends_a_file_ahead_and_completes_it_when_all_of_it_is_there() {
+    let points = run(Setting { in_slices: true, ..CALM }, Vec::new());
+    let lines = points.iter().filter(|point| point.target.contains("/data/metrics.jsonl"));
+    let operations: Vec<&str> = lines.map(|point| point.operation).collect();
+    assert_eq!(operations, ["begin", "part", "part", "complete"]);
+    let place = |operation, target| {
+        points.iter().position(|point| point.operation == operation && point.target.contains(target)).unwrap()
+    };
+    // The other file is complete, and its upload begun, only when everything was read and computed.
+    assert!(place("part", "metrics.jsonl") < place("begin", "metrics.parquet"));
+}
+
+#[test]
+fn every_trouble_at_every_point_of_a_run_in_slices() {
+    let in_slices = Setting { in_slices: true, ..CALM };
+    assert!(every_point(in_slices) >= 100);
+    assert!(every_point(Setting { redrive: true, inputs_change: true, ..in_slices }) >= 100);
+    assert!(every_point(Setting { second_worker: true, inputs_change: true, ..in_slices }) >= 100);
 }
 
 #[test]

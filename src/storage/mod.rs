@@ -5,10 +5,12 @@
 
 pub mod below;
 pub mod folder;
+pub mod hedged;
 pub mod memory;
 pub mod metered;
 pub mod open_uploads;
 pub mod s3;
+pub mod shared;
 
 use std::fmt;
 use std::ops::Range;

@@ -16,23 +16,28 @@ pub mod recorder;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::FutureExt;
-use futures::future::try_join;
+use futures::future::{try_join, try_join3};
 
 use crate::config::Config;
 use crate::event::{ErrorCode, Event, Outcome, SCHEMA};
 use crate::expression::Expr;
-use crate::ids::DatasetId;
+use crate::ids::{DatasetId, SeriesCode};
+use crate::keys::VersionTs;
 use crate::manifest::{InputLineage, Marker, SeriesLineage};
 use crate::request::{self, Run, RunRequest, Work};
 use crate::series::Series;
 use crate::storage::ObjectStorage;
 use crate::telemetry;
+use crate::worker::evaluate::Evaluator;
 use crate::worker::heartbeat::{Progress, share};
 use crate::worker::publish::{Attempt, Publisher};
 use crate::worker::queue::Queue;
+use crate::worker::read::{Cut, Slices};
 use crate::worker::resolve::Resolved;
-use crate::worker::write::encode::Draft;
+use crate::worker::write::encode::Encoder;
+use crate::worker::write::outbox::{self, Data, Outbox};
 use crate::worker::write::{claim, marker};
 
 /// The time, from outside.
@@ -201,13 +206,14 @@ async fn commit(
     let mut computed = None;
     for _ in 0..MOST_VERSIONS {
         let Some(sealed) = claimed.claim.sealed.clone() else {
-            if computed.is_none() {
-                computed = Some(compute(work, progress, ports, config).await?);
-            }
-            if let Some((draft, lineage)) = &computed {
-                claimed = write::data(run, &claimed, draft, lineage.clone(), (ports.clock)(), storage).await?;
-                claimed = claim::take_up(run, &attempt.message_id, claimed, storage).await?;
-            }
+            let (data, lineage) = match computed.take() {
+                Some(computed) => computed,
+                None => compute(run, claimed.claim.version_ts, work, progress, ports, config).await?,
+            };
+            claimed = write::data(run, &claimed, &data, lineage.clone(), (ports.clock)(), storage).await?;
+            claimed = claim::take_up(run, &attempt.message_id, claimed, storage).await?;
+            // What was sent ahead to one version is of no use for another.
+            computed = (!data.is_sent_ahead()).then_some((data, lineage));
             continue;
         };
         progress.advance(share::WRITTEN);
@@ -225,13 +231,16 @@ async fn commit(
     Err(Error::NoVersion)
 }
 
-/// The result of the work and what it was computed from: prepare, read, evaluate, encode.
+/// The result of the work for a version, and what it was computed from: prepare, then slice by slice read, evaluate,
+/// encode, send.
 async fn compute(
+    run: &Run,
+    version: VersionTs,
     work: &Work,
     progress: &Progress,
     ports: &Ports,
     config: &Config,
-) -> Result<(Draft, Vec<InputLineage>), Error> {
+) -> Result<(Data, Vec<InputLineage>), Error> {
     let timings = telemetry::Timings::start();
     let storage = &*ports.storage;
     let (resolved, read_plan) = prepare(work, storage, config).await?;
@@ -239,16 +248,84 @@ async fn compute(
     timings.planned(&read_plan);
 
     let read_progress = |fraction: f64| progress.advance(share::PLANNED + fraction * (share::READ - share::PLANNED));
-    let outcome = read_planned(&read_plan, storage, config, &read_progress).await?;
-    timings.read(&outcome);
-
-    let lineage = lineage(&resolved, &outcome);
-    let result = value(&work.expression, outcome, config).await?;
-    let (files, compression) = (config.output_files.clone(), config.output_compression);
-    let draft = off_the_runtime(move || Ok(write::encode::encode(&result, &files, compression)?)).await?;
+    let mut cut = Cut::Slices;
+    let (data, facts) = loop {
+        let outbox = Outbox::new(run, version, &config.output_files, storage);
+        match stream(work, &read_plan, cut, outbox, storage, config, &read_progress).await? {
+            Some(computed) => break computed,
+            None => tracing::info!("observations are not in order of time, all of them are read at once"),
+        }
+        cut = Cut::Whole;
+    };
+    timings.read(&facts);
     progress.advance(share::EVALUATED);
-    timings.evaluated(&draft);
-    Ok((draft, lineage))
+    timings.evaluated(&data.summary);
+    Ok((data, lineage(&resolved, &facts)))
+}
+
+/// Reads, evaluates, encodes and sends: while one slice is computed, the next is read and the one before is sent.
+/// Nothing, where slices come out of order: what was sent is given up.
+async fn stream(
+    work: &Work,
+    read_plan: &plan::ReadPlan,
+    cut: Cut,
+    mut outbox: Outbox<'_>,
+    storage: &dyn ObjectStorage,
+    config: &Config,
+    progress: &(dyn Fn(f64) + Sync),
+) -> Result<Option<(Data, read::Facts)>, Error> {
+    let settings = read_settings(config);
+    let mut slices = Slices::new(read_plan, storage, &settings, cut, progress);
+    let mut workshop = Workshop {
+        codes: read_plan.series.iter().map(|series| series.series_code.clone()).collect(),
+        evaluator: Evaluator::new(&work.expression, &config.calendar),
+        encoder: Encoder::new(&config.output_files, config.output_compression)?,
+    };
+    let mut bytes = None;
+    loop {
+        let slice = match slices.next().await? {
+            read::Next::Slice(slice) => slice,
+            read::Next::End => break,
+            read::Next::OutOfOrder => {
+                outbox.abort().await;
+                return Ok(None);
+            }
+        };
+        let send = async {
+            match bytes.take() {
+                Some(bytes) => Ok(outbox.send(bytes).await?),
+                None => Ok(()),
+            }
+        };
+        let fill = async { Ok(slices.fill().await?) };
+        let computed = off_the_runtime(move || workshop.compute(slice));
+        let ((back, next_bytes), (), ()) = try_join3(computed, fill, send).await?;
+        (workshop, bytes) = (back, Some(next_bytes));
+    }
+    let facts = slices.finish()?;
+    let (last, summary) = off_the_runtime(move || Ok(workshop.encoder.finish()?)).await?;
+    let last = match bytes {
+        Some(bytes) => bytes.into_iter().zip(last).map(|(bytes, last)| outbox::joined([bytes, last])).collect(),
+        None => last,
+    };
+    Ok(Some((outbox.close(last, summary).await?, facts)))
+}
+
+/// Where a slice of the input becomes bytes of the output.
+struct Workshop {
+    codes: Vec<SeriesCode>,
+    evaluator: Evaluator,
+    encoder: Encoder,
+}
+
+impl Workshop {
+    /// The next bytes of each file.
+    fn compute(mut self, slice: Vec<Series>) -> Result<(Self, Vec<Bytes>), Error> {
+        let _step = tracing::debug_span!(target: telemetry::STEPS, "evaluate", series = slice.len()).entered();
+        let result = self.evaluator.next(self.codes.iter().cloned().zip(slice).collect())?;
+        let bytes = self.encoder.next(&result)?;
+        Ok((self, bytes))
+    }
 }
 
 /// What the work reads, before anything but manifests and listings is read: resolve, plan.
@@ -265,7 +342,7 @@ pub async fn prepare(
     Ok((resolved, read_plan))
 }
 
-/// Reads what is planned; `progress` is told the fraction that is done.
+/// Reads what is planned, whole; `progress` is told the fraction that is done.
 ///
 /// # Errors
 /// When an object cannot be read.
@@ -275,13 +352,17 @@ pub async fn read_planned(
     config: &Config,
     progress: &(dyn Fn(f64) + Sync),
 ) -> Result<read::ReadOutcome, Error> {
-    let settings = read::ReadSettings {
+    Ok(read::read(read_plan, storage, &read_settings(config), progress).await?)
+}
+
+fn read_settings(config: &Config) -> read::ReadSettings {
+    read::ReadSettings {
         concurrency: config.read_concurrency,
         page_bytes_limit: config.page_bytes_limit,
         observation_limit: config.observation_limit,
+        slice_observations: config.slice_observations,
         ..read::ReadSettings::default()
-    };
-    Ok(read::read(read_plan, storage, &settings, progress).await?)
+    }
 }
 
 /// The value of an expression over what was read for it.
@@ -311,9 +392,9 @@ async fn off_the_runtime<T: Send + 'static>(
 }
 
 /// What was read, for the manifest.
-fn lineage(resolved: &Resolved, outcome: &read::ReadOutcome) -> Vec<InputLineage> {
+fn lineage(resolved: &Resolved, facts: &read::Facts) -> Vec<InputLineage> {
     let of_dataset = |dataset_id: &DatasetId| {
-        outcome.series.iter().filter(|read| read.series.dataset_id == *dataset_id).collect::<Vec<_>>()
+        facts.series.iter().filter(|read| read.series.dataset_id == *dataset_id).collect::<Vec<_>>()
     };
     let lineage = resolved.iter().map(|(dataset_id, dataset)| InputLineage {
         dataset_id: dataset_id.clone(),

@@ -129,7 +129,7 @@ pub enum Error {
         message_id: String,
     },
     /// Another attempt may succeed.
-    #[error("{operation} failed for now for {} ({}): {reason}", .message_ids.len(), .message_ids.join(", "))]
+    #[error("{operation} failed for now{}: {reason}", of_messages(.message_ids))]
     Transient {
         /// The operation, in words.
         operation: &'static str,
@@ -139,7 +139,7 @@ pub enum Error {
         reason: String,
     },
     /// The queue refused for good.
-    #[error("{operation} was refused for {} ({}): {reason}", .message_ids.len(), .message_ids.join(", "))]
+    #[error("{operation} was refused{}: {reason}", of_messages(.message_ids))]
     Refused {
         /// The operation, in words.
         operation: &'static str,
@@ -148,6 +148,14 @@ pub enum Error {
         /// What the queue said of the first of them.
         reason: String,
     },
+}
+
+/// How many messages, and which; nothing where it is about the queue itself.
+fn of_messages(message_ids: &[String]) -> String {
+    match message_ids {
+        [] => String::new(),
+        some => format!(" for {} ({})", some.len(), some.join(", ")),
+    }
 }
 
 impl Error {

@@ -259,7 +259,7 @@ entries! { files, "read::Problem", read::Problem, file_error;
     NullTime { .. } = E::NullTime { row: 12 }, "An observation has no time.", "Repair the load: every row needs `obs_time`.";
     TimeRange { .. } = E::TimeRange { row: 12 }, "A time lies outside the nanosecond range.", "Repair the load; often the unit is wrong.";
     TooLarge { .. } = E::TooLarge { what: text("the footer"), size_bytes: 100_000_000, limit_bytes: 16_777_216 }, "A part of the file that has to be in memory at once is too large.", "Write smaller row groups.";
-    TooManyObservations { .. } = E::TooManyObservations { limit: 27_000_000 }, "The run reads more observations than `LIMIT_OBSERVATIONS`.", "Give the function more memory (the limit follows), or read less history.";
+    TooManyObservations { .. } = E::TooManyObservations { limit: 27_000_000 }, "The run holds more observations at a time than `LIMIT_OBSERVATIONS`. Files in order of time are read in slices and need not fit; files whose times overlap, and long files of many series, do.", "Write files that do not overlap in time, give the function more memory (the limit follows), or read less history.";
     TooManyRows { .. } = E::TooManyRows { limit: 270_000_000 }, "The run decodes too many rows, most of them of other series.", "Partition the dataset by series.";
     MissingBytes { .. } = E::MissingBytes { start: 0, end: 8 }, "The store gave fewer bytes than the object has.", "Request the run again; where it lasts, load the object again.";
     Abandoned() = E::Abandoned, "Another part of the run had failed, and this one was given up.", "Look at the run's other lines.";

@@ -46,8 +46,18 @@ pub(crate) struct Lab {
 
 impl Lab {
     pub(crate) fn new(latency_ms: u64) -> Self {
-        let shared = Arc::new(Shared::new(latency_ms));
-        let config = world::config(&[("WORKER_HEARTBEAT_INTERVAL_SECONDS", "30")]);
+        Self::with(latency_ms, wire::PART_SIZE_BYTES, |_| ())
+    }
+
+    /// A lab whose workers read a row or two at a time, and send their results while they compute.
+    pub(crate) fn in_slices(latency_ms: u64) -> Self {
+        Self::with(latency_ms, wire::SMALL_PART_SIZE_BYTES, |config| config.slice_observations = 2)
+    }
+
+    fn with(latency_ms: u64, part_size_bytes: usize, configure: impl FnOnce(&mut Config)) -> Self {
+        let shared = Arc::new(Shared::new(latency_ms, part_size_bytes));
+        let mut config = world::config(&[("WORKER_HEARTBEAT_INTERVAL_SECONDS", "30")]);
+        configure(&mut config);
         let lab = Self { shared, config, lives: 0.into(), justified: std::sync::Mutex::default() };
         lab.change_inputs(0);
         lab

@@ -21,6 +21,8 @@ pub(crate) struct Setting {
     pub(crate) second_worker: bool,
     /// The message is lost to the first worker's death and sent again under another id.
     pub(crate) redrive: bool,
+    /// Workers read a row or two at a time, and send their results while they compute.
+    pub(crate) in_slices: bool,
 }
 
 /// Which request of the first life meets what.
@@ -43,7 +45,7 @@ fn records(setting: Setting) -> Vec<Record> {
 
 /// Runs the plan and everything after it to the end. The answer is the points of the first life.
 pub(crate) async fn check(setting: Setting, plan: Plan) -> Result<Vec<Point>, String> {
-    let lab = Lab::new(1_500);
+    let lab = if setting.in_slices { Lab::in_slices(1_500) } else { Lab::new(1_500) };
     let records = records(setting);
     let runs: Vec<(String, String)> =
         (1..=records.len()).map(|number| (format!("r{number}"), "m".to_owned())).collect();

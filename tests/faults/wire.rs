@@ -83,15 +83,18 @@ pub(crate) struct Shared {
 pub(crate) const HEARTBEAT_MS: u64 = 30_000;
 
 /// Of a run's two files the one in Parquet is larger than this, and is uploaded in parts; the other one is put.
-const PART_SIZE_BYTES: usize = 500;
+pub(crate) const PART_SIZE_BYTES: usize = 500;
+
+/// Both are larger than this, and the other one while it is still being computed.
+pub(crate) const SMALL_PART_SIZE_BYTES: usize = 110;
 
 /// So many moments are kept before the oldest no longer matter.
 const MOST_WAKES: usize = 15_000;
 
 impl Shared {
-    pub(crate) fn new(latency_ms: u64) -> Self {
+    pub(crate) fn new(latency_ms: u64, part_size_bytes: usize) -> Self {
         Self {
-            storage: MemoryStorage::new().with_part_size(PART_SIZE_BYTES),
+            storage: MemoryStorage::new().with_part_size(part_size_bytes),
             publisher: Recorder::new(),
             queue: QueueRecorder::new(true),
             start: Instant::now(),

@@ -7,5 +7,6 @@ mod files;
 mod hostile;
 mod merging;
 mod pruning;
+mod slicing;
 mod store;
 mod types;

@@ -1,4 +1,5 @@
-//! Calendar days: a time zone in; for each observation, the value that stood N calendar days before it out.
+//! Calendar days: a time zone and a series in, slice by slice; for each observation, the value that stood N calendar days
+//! before it out.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -73,46 +74,120 @@ impl Calendar {
         Self { zone, periods }
     }
 
-    /// For each observation at time t, the value of the latest observation at or before t minus `days` calendar days;
-    /// null where there is none. Linear in the length of the series.
-    pub(super) fn lag(&self, series: &Series, days: WindowLength) -> Vec<f64> {
-        let days_ns = i128::from(days.get()) * i128::from(NANOSECONDS_PER_DAY);
-        match self.periods.as_slice() {
-            // Clocks that never change: calendar days are spans of 24 hours.
-            [_] => {
-                // A span longer than the range of times leads before it from anywhere.
-                let days_ns = TimeNs::try_from(days_ns).ok();
-                values_at(series, |time| days_ns.and_then(|days_ns| time.checked_sub(days_ns)))
-            }
-            periods => {
-                let mut clock = Clock { periods, utc_index: 0, local_index: 0 };
-                values_at(series, |time| {
-                    let local_ns = clock.local(i128::from(time));
-                    TimeNs::try_from(clock.utc(local_ns - days_ns)).ok()
-                })
-            }
-        }
+    /// How far apart the distances of local time from UTC are.
+    fn offset_spread_ns(&self) -> i128 {
+        let offsets = || self.periods.iter().map(|period| period.offset_ns);
+        offsets().max().unwrap_or(0) - offsets().min().unwrap_or(0)
     }
 }
 
-/// For each observation, the value of the latest one at or before `target` of its time.
+/// For each observation at time t, the value of the latest observation at or before t minus so many calendar days; null
+/// where there is none. Linear in the length of the series.
 ///
-/// Targets nearly always ascend, so the search goes on from where the last one ended, in either direction.
-fn values_at(series: &Series, mut target: impl FnMut(TimeNs) -> Option<TimeNs>) -> Vec<f64> {
-    let (times, values) = (series.times(), series.values());
-    // The number of observations at or before the target.
-    let mut count = 0;
-    let value_at_target = |&time: &TimeNs| {
-        let target = target(time)?;
-        while count > 0 && times[count - 1] > target {
-            count -= 1;
+/// Holds the observations that a later one may still look back to: those of so many days, and the last before them.
+#[derive(Debug)]
+pub(super) struct Lag {
+    calendar: Calendar,
+    days_ns: i128,
+    /// No later target lies further back than this.
+    reach_ns: i128,
+    times: Vec<TimeNs>,
+    values: Vec<f64>,
+    utc_index: usize,
+    local_index: usize,
+}
+
+impl Lag {
+    /// Nothing seen yet.
+    pub(super) fn new(calendar: &Calendar, days: WindowLength) -> Self {
+        let days_ns = i128::from(days.get()) * i128::from(NANOSECONDS_PER_DAY);
+        Self {
+            calendar: calendar.clone(),
+            days_ns,
+            // Targets ascend with the times but for what the distance from UTC changes by between them.
+            reach_ns: days_ns + calendar.offset_spread_ns(),
+            times: Vec::new(),
+            values: Vec::new(),
+            utc_index: 0,
+            local_index: 0,
         }
-        while count < times.len() && times[count] <= target {
-            count += 1;
+    }
+
+    /// The values that stood so many days before the next observations of the series.
+    pub(super) fn next(&mut self, series: &Series) -> Vec<f64> {
+        let values = match self.calendar.periods.as_slice() {
+            // Clocks that never change: calendar days are spans of 24 hours.
+            [_] => {
+                // A span longer than the range of times leads before it from anywhere.
+                let days_ns = TimeNs::try_from(self.days_ns).ok();
+                self.values_at(series, |time| days_ns.and_then(|days_ns| time.checked_sub(days_ns)))
+            }
+            periods => {
+                let mut clock = Clock { periods, utc_index: self.utc_index, local_index: self.local_index };
+                let values = self.values_at(series, |time| {
+                    let local_ns = clock.local(i128::from(time));
+                    TimeNs::try_from(clock.utc(local_ns - self.days_ns)).ok()
+                });
+                (self.utc_index, self.local_index) = (clock.utc_index, clock.local_index);
+                values
+            }
+        };
+        self.keep(series);
+        values
+    }
+
+    /// For each observation, the value of the latest one at or before `target` of its time.
+    ///
+    /// Targets nearly always ascend, so the search goes on from where the last one ended, in either direction.
+    fn values_at(&self, series: &Series, mut target: impl FnMut(TimeNs) -> Option<TimeNs>) -> Vec<f64> {
+        let (kept_count, times) = (self.times.len(), series.times());
+        let time_at = |index: usize| if index < kept_count { self.times[index] } else { times[index - kept_count] };
+        let value_at =
+            |index: usize| if index < kept_count { self.values[index] } else { series.values()[index - kept_count] };
+        let all_count = kept_count + times.len();
+        // The number of observations at or before the target.
+        let mut count = 0;
+        let value_at_target = |&time: &TimeNs| {
+            let target = target(time)?;
+            while count > 0 && time_at(count - 1) > target {
+                count -= 1;
+            }
+            while count < all_count && time_at(count) <= target {
+                count += 1;
+            }
+            (count > 0).then(|| value_at(count - 1))
+        };
+        times.iter().map(value_at_target).map(|value| value.unwrap_or(NULL)).collect()
+    }
+
+    /// Keeps what a later target may lead to: all from the earliest possible one on, and the observation before it.
+    fn keep(&mut self, series: &Series) {
+        let Some(&last) = series.times().last() else { return };
+        let earliest_target = i128::from(last) - self.reach_ns;
+        let is_before = |&time: &TimeNs| i128::from(time) <= earliest_target;
+        let passed_count = self.times.partition_point(is_before);
+        if passed_count < self.times.len() {
+            let start = passed_count.saturating_sub(1);
+            self.times.drain(..start);
+            self.values.drain(..start);
+            self.times.extend_from_slice(series.times());
+            self.values.extend_from_slice(series.values());
+            return;
         }
-        (count > 0).then(|| values[count - 1])
-    };
-    times.iter().map(value_at_target).map(|value| value.unwrap_or(NULL)).collect()
+        let new_passed_count = series.times().partition_point(is_before);
+        if new_passed_count > 0 {
+            self.times.clear();
+            self.values.clear();
+        } else {
+            // The last of those kept is still the latest before the earliest target.
+            let start = self.times.len().saturating_sub(1);
+            self.times.drain(..start);
+            self.values.drain(..start);
+        }
+        let start = new_passed_count.saturating_sub(1);
+        self.times.extend_from_slice(&series.times()[start..]);
+        self.values.extend_from_slice(&series.values()[start..]);
+    }
 }
 
 /// Converts between UTC and local time, fast for times near the last ones: one look at the period in use, no search.
@@ -161,8 +236,30 @@ mod tests {
         Series::new(times, values).unwrap()
     }
 
+    /// The values, which are the same however the series is cut.
+    fn lag(calendar: &Calendar, series: &Series, days: u32) -> Vec<f64> {
+        let new = || Lag::new(calendar, WindowLength::new(days).unwrap());
+        let values = new().next(series);
+        let mut in_singles = new();
+        let one = |(&time, &value): (&TimeNs, &f64)| Series::new(vec![time], vec![value]).unwrap();
+        let singles = series.times().iter().zip(series.values()).flat_map(|row| in_singles.next(&one(row)));
+        assert!(singles.map(f64::to_bits).eq(values.iter().map(|value| value.to_bits())));
+        values
+    }
+
+    #[test]
+    fn lag_keeps_no_more_than_its_days_and_the_observation_before() {
+        for (zone, most) in [("UTC", 8), ("America/New_York", 9)] {
+            let mut lag = Lag::new(&Calendar::parse(zone).unwrap(), WindowLength::new(7).unwrap());
+            for day in 0..400 {
+                lag.next(&Series::new(vec![day * NANOSECONDS_PER_DAY], vec![0.0]).unwrap());
+                assert!(lag.times.len() <= most, "{} observations are kept in {zone}", lag.times.len());
+            }
+        }
+    }
+
     fn check(zone: &str, days: u32, instants: &[&str], expected: &[f64]) {
-        let values = Calendar::parse(zone).unwrap().lag(&numbered(instants), WindowLength::new(days).unwrap());
+        let values = lag(&Calendar::parse(zone).unwrap(), &numbered(instants), days);
         let same = |(a, b): (&f64, &f64)| a == b || (a.is_nan() && b.is_nan());
         let all_same = values.len() == expected.len() && values.iter().zip(expected).all(same);
         assert!(all_same, "{days} days in {zone} at {instants:?}: {values:?}, not {expected:?}");
@@ -191,7 +288,7 @@ mod tests {
         let times = (0..4).map(|day| day * NANOSECONDS_PER_DAY).collect();
         let series = Series::new(times, vec![f64::INFINITY, NULL, f64::NEG_INFINITY, 1.0]).unwrap();
         for calendar in [Calendar::utc(), Calendar::parse("Europe/Madrid").unwrap()] {
-            let lagged = series.with_values(calendar.lag(&series, WindowLength::new(1).unwrap())).unwrap();
+            let lagged = series.with_values(lag(&calendar, &series, 1)).unwrap();
             let expected = series.with_values(vec![NULL, f64::INFINITY, NULL, f64::NEG_INFINITY]).unwrap();
             assert_eq!(lagged, expected);
         }
@@ -201,10 +298,8 @@ mod tests {
     fn beyond_the_representable_range_lag_is_null() {
         let ends = Series::new(vec![i64::MIN, i64::MIN + NANOSECONDS_PER_DAY, i64::MAX], vec![1.0, 2.0, 3.0]).unwrap();
         for zone in ["UTC", "Asia/Kathmandu", "America/New_York", "Pacific/Kiritimati"] {
-            let lag = |days: u32| {
-                let values = Calendar::parse(zone).unwrap().lag(&ends, WindowLength::new(days).unwrap());
-                ends.with_values(values).unwrap()
-            };
+            let lag =
+                |days: u32| ends.with_values(super::tests::lag(&Calendar::parse(zone).unwrap(), &ends, days)).unwrap();
             assert_eq!(lag(1), ends.with_values(vec![NULL, 1.0, 2.0]).unwrap(), "{zone}");
             assert_eq!(lag(1_000_000), ends.with_values(vec![NULL; 3]).unwrap(), "{zone}");
             assert_eq!(lag(u32::MAX), ends.with_values(vec![NULL; 3]).unwrap(), "{zone}");

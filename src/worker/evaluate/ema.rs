@@ -1,4 +1,4 @@
-//! The exponential moving average: values in, as many means out.
+//! The exponential moving average: values in, slice by slice, as many means out.
 
 use crate::expression::WindowLength;
 use crate::series::NULL;
@@ -8,33 +8,59 @@ use crate::series::NULL;
 /// A value x gives `(w·mean + alpha·x) / (w + alpha)`, where the weight w of the mean is `1 − alpha` right after a
 /// value and decays by that factor at each observation that is null or not finite; at those the mean is repeated.
 /// Null before the first value. The recursion is that of pandas' `ewm(span=N, adjust=False, ignore_na=False).mean()`.
-pub(super) fn ema(values: &[f64], window: WindowLength) -> Vec<f64> {
-    let alpha = 2.0 / (f64::from(window.get()) + 1.0);
-    let decay = 1.0 - alpha;
-    let mut mean = NULL;
-    let mut weight = decay;
-    let next_mean = |&value: &f64| {
-        if !value.is_finite() {
-            weight *= decay;
-            return mean;
-        }
-        if mean.is_nan() {
-            mean = value;
-        } else {
-            let next = (weight * mean + alpha * value) / (weight + alpha);
-            // A mean lies between what it is the mean of. Rounding does not know: it moves a constant series in its
-            // last bits and carries the largest floats to infinity.
-            mean = next.max(mean.min(value)).min(mean.max(value));
-        }
-        weight = decay;
-        mean
-    };
-    values.iter().map(next_mean).collect()
+#[derive(Debug)]
+pub(super) struct Ema {
+    alpha: f64,
+    decay: f64,
+    mean: f64,
+    weight: f64,
+}
+
+impl Ema {
+    /// Nothing seen yet.
+    pub(super) fn new(window: WindowLength) -> Self {
+        let alpha = 2.0 / (f64::from(window.get()) + 1.0);
+        let decay = 1.0 - alpha;
+        Self { alpha, decay, mean: NULL, weight: decay }
+    }
+
+    /// The means at the next values of the series.
+    pub(super) fn next(&mut self, values: &[f64]) -> Vec<f64> {
+        let Self { alpha, decay, mut mean, mut weight } = *self;
+        let next_mean = |&value: &f64| {
+            if !value.is_finite() {
+                weight *= decay;
+                return mean;
+            }
+            if mean.is_nan() {
+                mean = value;
+            } else {
+                let next = (weight * mean + alpha * value) / (weight + alpha);
+                // A mean lies between what it is the mean of. Rounding does not know: it moves a constant series in
+                // its last bits and carries the largest floats to infinity.
+                mean = next.max(mean.min(value)).min(mean.max(value));
+            }
+            weight = decay;
+            mean
+        };
+        let means = values.iter().map(next_mean).collect();
+        (self.mean, self.weight) = (mean, weight);
+        means
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The means, which are the same however the values are cut.
+    fn ema(values: &[f64], window: WindowLength) -> Vec<f64> {
+        let means = Ema::new(window).next(values);
+        let mut in_singles = Ema::new(window);
+        let singles = values.iter().flat_map(|&value| in_singles.next(&[value]));
+        assert!(singles.map(f64::to_bits).eq(means.iter().map(|mean| mean.to_bits())));
+        means
+    }
 
     fn check(window: u32, values: &[f64], expected: &[f64]) {
         let means = ema(values, WindowLength::new(window).unwrap());

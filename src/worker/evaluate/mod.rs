@@ -1,4 +1,4 @@
-//! An expression and the series it refers to in, one series out.
+//! An expression and the series it refers to in, whole or in slices; one series out, in as many slices.
 //!
 //! The only step that computes, and pure: no storage, no clock, no waiting. What every operator does, and why, is in
 //! `docs/expressions.md`; a null is a NaN here (see [`crate::series`]), so arithmetic carries it by itself.
@@ -43,14 +43,45 @@ pub enum Error {
     NotASeries(#[from] series::Error),
 }
 
-/// The value of an expression.
+/// An expression being evaluated over series that come in slices.
 ///
-/// `series` are taken by value: each is freed after its last use. Equal sub-expressions are evaluated once. The result
-/// shares its operand's timeline wherever the operator keeps it. Linear in the number of observations for every
-/// operator but `composite`, which also takes the logarithm of the number of operands that differ in their times.
+/// Equal sub-expressions are evaluated once. The result shares its operand's timeline wherever the operator keeps it.
+/// Linear in the number of observations for every operator but `composite`, which also takes the logarithm of the number
+/// of operands that differ in their times. Between two slices nothing is held but the windows of the operators.
+#[derive(Debug)]
+pub struct Evaluator {
+    running: program::Running,
+}
+
+impl Evaluator {
+    /// Before the first slice.
+    #[must_use]
+    pub fn new(expr: &Expr, calendar: &Calendar) -> Self {
+        Self { running: program::Running::new(program::Program::compile(expr), calendar) }
+    }
+
+    /// The codes of the series that the expression refers to, each once.
+    pub fn inputs(&self) -> impl Iterator<Item = &SeriesCode> {
+        self.running.inputs()
+    }
+
+    /// The next slice of the value.
+    ///
+    /// There is a time before which `slices` hold all observations of every series that were in no slice yet, and none
+    /// from it on; the result is of the same times. How a series is cut into slices makes no difference to any bit of
+    /// the value. Slices are taken by value: each is freed after its last use.
+    ///
+    /// # Errors
+    /// When `slices` lacks a series that the expression refers to.
+    pub fn next(&mut self, slices: BTreeMap<SeriesCode, Series>) -> Result<Series, Error> {
+        self.running.next(slices, |_| ())
+    }
+}
+
+/// The value of an expression over whole series: one slice of everything.
 ///
 /// # Errors
 /// When `series` lacks one that the expression refers to.
 pub fn evaluate(expr: &Expr, series: BTreeMap<SeriesCode, Series>, calendar: &Calendar) -> Result<Series, Error> {
-    program::Program::compile(expr).run(series, calendar, |_| ())
+    Evaluator::new(expr, calendar).next(series)
 }

@@ -1,10 +1,17 @@
 //! An expression tree in; a list of steps, operands before their users, out: a tree may hold one sub-expression many
 //! times, the list holds it once, so it is evaluated once. Running the list needs no recursion and keeps no result
 //! longer than its last user needs it.
+//!
+//! Series come whole or in slices, one after the other in time. Every operator gives a result for the times of its
+//! operands and no others, and looks back, never ahead: so the slices of the operands up to some time give the slice of
+//! the result up to that time, and all that a step has to remember is its window.
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Calendar, Error, arithmetic, composite, ema, window};
+use super::calendar::Lag;
+use super::ema::Ema;
+use super::window::{self, Greatest, Least, Mean, Total, Window};
+use super::{Calendar, Error, arithmetic, composite};
 use crate::expression::{CompositeOp, Expr, MathOp, NullPolicy, WindowLength, WindowOp};
 use crate::ids::SeriesCode;
 use crate::series::Series;
@@ -51,26 +58,72 @@ impl Program {
         Self { steps: compiler.steps }
     }
 
-    /// Runs the steps in order. `observe` sees the results that are held after each step, empty where there is none.
-    pub(super) fn run(
-        &self,
-        mut series: BTreeMap<SeriesCode, Series>,
-        calendar: &Calendar,
+    fn use_counts(&self) -> Vec<usize> {
+        let mut use_counts = vec![0; self.steps.len()];
+        for operand in self.steps.iter().flat_map(Step::operands) {
+            use_counts[*operand] += 1;
+        }
+        use_counts
+    }
+}
+
+/// A program being run over series that come in slices.
+#[derive(Debug)]
+pub(super) struct Running {
+    program: Program,
+    /// How often the result of each step is used.
+    use_counts: Vec<usize>,
+    /// What each step remembers of the slices before.
+    memories: Vec<Memory>,
+}
+
+/// What a step remembers from one slice to the next.
+#[derive(Debug)]
+enum Memory {
+    Nothing,
+    Sma(Window<Mean>),
+    Sum(Window<Total>),
+    Max(Window<Greatest>),
+    Min(Window<Least>),
+    Ema(Ema),
+    Lag(Lag),
+}
+
+impl Running {
+    /// Before the first slice.
+    pub(super) fn new(program: Program, calendar: &Calendar) -> Self {
+        let memories = program.steps.iter().map(|step| Memory::of(step, calendar)).collect();
+        Self { use_counts: program.use_counts(), program, memories }
+    }
+
+    /// The codes of the series that the program runs over.
+    pub(super) fn inputs(&self) -> impl Iterator<Item = &SeriesCode> {
+        self.program.steps.iter().filter_map(|step| match step {
+            Step::Input(code) => Some(code),
+            _ => None,
+        })
+    }
+
+    /// Runs the steps in order over the next slice of every series. `observe` sees the results that are held after each
+    /// step, empty where there is none.
+    pub(super) fn next(
+        &mut self,
+        mut slices: BTreeMap<SeriesCode, Series>,
         mut observe: impl FnMut(&[Series]),
     ) -> Result<Series, Error> {
-        let mut remaining_uses = self.use_counts();
-        let mut results: Vec<Series> = Vec::with_capacity(self.steps.len());
-        for step in &self.steps {
+        let mut remaining_uses = self.use_counts.clone();
+        let mut results: Vec<Series> = Vec::with_capacity(self.program.steps.len());
+        for (step, memory) in self.program.steps.iter().zip(&mut self.memories) {
             let result = match step {
                 Step::Input(code) => {
-                    series.remove(code).ok_or_else(|| Error::MissingSeries { series_code: code.clone() })?
+                    slices.remove(code).ok_or_else(|| Error::MissingSeries { series_code: code.clone() })?
                 }
-                _ => step.apply(&results, calendar)?,
+                _ => step.apply(memory, &results)?,
             };
             for operand in step.operands() {
-                remaining_uses[operand] -= 1;
-                if remaining_uses[operand] == 0 {
-                    results[operand] = Series::empty();
+                remaining_uses[*operand] -= 1;
+                if remaining_uses[*operand] == 0 {
+                    results[*operand] = Series::empty();
                 }
             }
             results.push(result);
@@ -78,13 +131,19 @@ impl Program {
         }
         Ok(results.pop().unwrap_or_else(Series::empty))
     }
+}
 
-    fn use_counts(&self) -> Vec<usize> {
-        let mut use_counts = vec![0; self.steps.len()];
-        for operand in self.steps.iter().flat_map(Step::operands) {
-            use_counts[operand] += 1;
+impl Memory {
+    fn of(step: &Step, calendar: &Calendar) -> Self {
+        let Step::Window { op, window, .. } = step else { return Self::Nothing };
+        match op {
+            WindowOp::Sma => Self::Sma(window::sma(*window)),
+            WindowOp::Ema => Self::Ema(Ema::new(*window)),
+            WindowOp::Sum => Self::Sum(window::sum(*window)),
+            WindowOp::Max => Self::Max(window::max(*window)),
+            WindowOp::Min => Self::Min(window::min(*window)),
+            WindowOp::Lag => Self::Lag(Lag::new(calendar, *window)),
         }
-        use_counts
     }
 }
 
@@ -124,31 +183,33 @@ impl Compiler {
 }
 
 impl Step {
-    fn operands(&self) -> Vec<StepIndex> {
-        match self {
-            Self::Input(_) => Vec::new(),
-            Self::Math { left, right, .. } => vec![*left, *right],
-            Self::Window { series, .. } => vec![*series],
-            Self::Composite { operands, .. } => operands.clone(),
-        }
+    fn operands(&self) -> impl Iterator<Item = &StepIndex> {
+        let (pair, many): ([Option<&StepIndex>; 2], &[StepIndex]) = match self {
+            Self::Input(_) => ([None, None], &[]),
+            Self::Math { left, right, .. } => ([Some(left), Some(right)], &[]),
+            Self::Window { series, .. } => ([Some(series), None], &[]),
+            Self::Composite { operands, .. } => ([None, None], operands),
+        };
+        pair.into_iter().flatten().chain(many)
     }
 
-    /// The result of the step; `results` holds those of its operands.
-    fn apply(&self, results: &[Series], calendar: &Calendar) -> Result<Series, Error> {
+    /// The next slice of the step's result; `results` holds those of its operands.
+    fn apply(&self, memory: &mut Memory, results: &[Series]) -> Result<Series, Error> {
         match self {
             Self::Input(code) => Err(Error::MissingSeries { series_code: code.clone() }),
             Self::Math { op, left, right, scale_bits } => {
                 Ok(arithmetic::series_math(*op, &results[*left], &results[*right], f64::from_bits(*scale_bits))?)
             }
-            Self::Window { op, series, window } => {
+            Self::Window { series, .. } => {
                 let operand = &results[*series];
-                let values = match op {
-                    WindowOp::Sma => window::sma(operand.values(), *window),
-                    WindowOp::Ema => ema::ema(operand.values(), *window),
-                    WindowOp::Sum => window::sum(operand.values(), *window),
-                    WindowOp::Max => window::max(operand.values(), *window),
-                    WindowOp::Min => window::min(operand.values(), *window),
-                    WindowOp::Lag => calendar.lag(operand, *window),
+                let values = match memory {
+                    Memory::Nothing => operand.values().to_vec(),
+                    Memory::Sma(window) => window.next(operand.values()),
+                    Memory::Sum(window) => window.next(operand.values()),
+                    Memory::Max(window) => window.next(operand.values()),
+                    Memory::Min(window) => window.next(operand.values()),
+                    Memory::Ema(ema) => ema.next(operand.values()),
+                    Memory::Lag(lag) => lag.next(operand),
                 };
                 Ok(operand.with_values(values)?)
             }
@@ -187,7 +248,8 @@ mod tests {
             evaluations += 1;
             most_held = most_held.max(results.iter().filter(|result| !result.is_empty()).count());
         };
-        let series = Program::compile(&parse(json)).run(one_series(), &Calendar::utc(), observe).unwrap();
+        let mut running = Running::new(Program::compile(&parse(json)), &Calendar::utc());
+        let series = running.next(one_series(), observe).unwrap();
         (series.values()[1], evaluations, most_held)
     }
 

@@ -1,110 +1,342 @@
-//! Sliding windows: values in, one aggregate of the last N of them for each out.
+//! Sliding windows: values in, slice by slice, one aggregate of the last N of them for each out.
 //!
 //! No value is ever taken back out of a sum: after a large one leaves, such a sum is wrong for good. Instead the values
 //! are cut into blocks of N. A window is the end of one block and the beginning of the next, so its aggregate is a
 //! suffix aggregate of the one and a prefix aggregate of the other: three operations a value, whatever N is
 //! (M. van Herk 1992; J. Gil and M. Werman 1993, for maxima; any associative operation will do).
+//!
+//! Blocks are counted from the first value of the series, so it makes no difference how the values are cut into slices.
 
 use super::compensated::{CompensatedSum, DOWNSCALE, UPSCALE};
 use crate::expression::WindowLength;
 use crate::series::NULL;
 
-/// The sum of the last N values. Null until there are N, and while any of them is null or not finite.
-pub(super) fn sum(values: &[f64], window: WindowLength) -> Vec<f64> {
-    total(values, window, CompensatedSum::total)
+/// What is known of the values of a window: how two neighbouring stretches of values are made one.
+pub(super) trait Aggregate {
+    /// The aggregate of a stretch of values.
+    type Partial: Copy + std::fmt::Debug;
+    /// That of no values.
+    const EMPTY: Self::Partial;
+
+    /// That of one value.
+    fn lift(value: f64) -> Self::Partial;
+    /// That of two stretches, the earlier first.
+    fn combine(earlier: Self::Partial, later: Self::Partial) -> Self::Partial;
+    /// The result for a full window. Infinite only where a partial result was too large.
+    fn finish(&self, partial: Self::Partial) -> f64;
 }
 
-/// The mean of the last N values. Null until there are N, and while any of them is null or not finite.
-pub(super) fn sma(values: &[f64], window: WindowLength) -> Vec<f64> {
-    let count = f64::from(window.get());
-    total(values, window, |sum| sum.mean(count))
+/// The greatest value.
+#[derive(Debug, Clone)]
+pub(super) struct Greatest;
+
+impl Aggregate for Greatest {
+    type Partial = f64;
+    const EMPTY: f64 = f64::NEG_INFINITY;
+
+    #[inline]
+    fn lift(value: f64) -> f64 {
+        value
+    }
+
+    #[inline]
+    fn combine(earlier: f64, later: f64) -> f64 {
+        earlier.max(later)
+    }
+
+    #[inline]
+    fn finish(&self, greatest: f64) -> f64 {
+        greatest
+    }
 }
 
-/// The greatest of the last N values. Null until there are N, and while any of them is null or not finite.
-pub(super) fn max(values: &[f64], window: WindowLength) -> Vec<f64> {
-    slide(values, window, f64::NEG_INFINITY, |value| value, f64::max, |greatest| greatest)
+/// The least value.
+#[derive(Debug, Clone)]
+pub(super) struct Least;
+
+impl Aggregate for Least {
+    type Partial = f64;
+    const EMPTY: f64 = f64::INFINITY;
+
+    #[inline]
+    fn lift(value: f64) -> f64 {
+        value
+    }
+
+    #[inline]
+    fn combine(earlier: f64, later: f64) -> f64 {
+        earlier.min(later)
+    }
+
+    #[inline]
+    fn finish(&self, least: f64) -> f64 {
+        least
+    }
 }
 
-/// The least of the last N values. Null until there are N, and while any of them is null or not finite.
-pub(super) fn min(values: &[f64], window: WindowLength) -> Vec<f64> {
-    slide(values, window, f64::INFINITY, |value| value, f64::min, |least| least)
+/// The sum of the values.
+#[derive(Debug, Clone)]
+pub(super) struct Total;
+
+impl Aggregate for Total {
+    type Partial = CompensatedSum;
+    const EMPTY: CompensatedSum = CompensatedSum::EMPTY;
+
+    #[inline]
+    fn lift(value: f64) -> CompensatedSum {
+        CompensatedSum::of(value)
+    }
+
+    #[inline]
+    fn combine(earlier: CompensatedSum, later: CompensatedSum) -> CompensatedSum {
+        earlier.combine(later)
+    }
+
+    #[inline]
+    fn finish(&self, sum: CompensatedSum) -> f64 {
+        overflow_is_infinite(sum.total())
+    }
 }
 
-/// `finish` of the sum of the last N values.
-fn total(values: &[f64], window: WindowLength, finish: impl Fn(CompensatedSum) -> f64) -> Vec<f64> {
-    let mark_overflow = |sum| {
-        let result = finish(sum);
-        if result.is_finite() { result } else { f64::INFINITY }
-    };
-    let mut results =
-        slide(values, window, CompensatedSum::EMPTY, CompensatedSum::of, CompensatedSum::combine, mark_overflow);
-    if results.iter().any(|result| result.is_infinite()) {
-        // All values of a window are finite, so an infinity means that a partial sum overflowed. The sum itself, and
-        // the mean all the more, may still be a float.
-        let downscaled = |value| CompensatedSum::of(value * DOWNSCALE);
-        let upscaled = |sum| finish(sum) * UPSCALE;
-        let second = slide(values, window, CompensatedSum::EMPTY, downscaled, CompensatedSum::combine, upscaled);
-        for (result, second) in results.iter_mut().zip(second) {
-            if result.is_infinite() {
+/// The mean of so many values.
+#[derive(Debug, Clone)]
+pub(super) struct Mean {
+    count: f64,
+}
+
+impl Aggregate for Mean {
+    type Partial = CompensatedSum;
+    const EMPTY: CompensatedSum = CompensatedSum::EMPTY;
+
+    #[inline]
+    fn lift(value: f64) -> CompensatedSum {
+        CompensatedSum::of(value)
+    }
+
+    #[inline]
+    fn combine(earlier: CompensatedSum, later: CompensatedSum) -> CompensatedSum {
+        earlier.combine(later)
+    }
+
+    #[inline]
+    fn finish(&self, sum: CompensatedSum) -> f64 {
+        overflow_is_infinite(sum.mean(self.count))
+    }
+}
+
+#[inline]
+fn overflow_is_infinite(result: f64) -> f64 {
+    if result.is_finite() { result } else { f64::INFINITY }
+}
+
+/// A window that slides over a series. Null until there are N values, and while any of the last N is null or not
+/// finite.
+///
+/// Holds the values of two blocks and the partial results of one; nothing is taken for a block before it is there, so
+/// a window that is longer than the series takes no more than the series.
+#[derive(Debug)]
+pub(super) struct Window<A: Aggregate> {
+    aggregate: A,
+    length: usize,
+    /// The values of the block before; none before the first block is full.
+    before: Vec<f64>,
+    /// The values of this block so far.
+    block: Vec<f64>,
+    /// How many values up to here are finite without a break.
+    finite_run_length: usize,
+    plain: Partials<A>,
+    /// The same of downscaled values; from the first result on that was too large.
+    downscaled: Option<Partials<A>>,
+}
+
+/// The sum of the last N values.
+pub(super) fn sum(window: WindowLength) -> Window<Total> {
+    Window::new(Total, window)
+}
+
+/// The mean of the last N values.
+pub(super) fn sma(window: WindowLength) -> Window<Mean> {
+    Window::new(Mean { count: f64::from(window.get()) }, window)
+}
+
+/// The greatest of the last N values.
+pub(super) fn max(window: WindowLength) -> Window<Greatest> {
+    Window::new(Greatest, window)
+}
+
+/// The least of the last N values.
+pub(super) fn min(window: WindowLength) -> Window<Least> {
+    Window::new(Least, window)
+}
+
+impl<A: Aggregate> Window<A> {
+    fn new(aggregate: A, window: WindowLength) -> Self {
+        Self {
+            aggregate,
+            length: usize::try_from(window.get()).unwrap_or(usize::MAX),
+            before: Vec::new(),
+            block: Vec::new(),
+            finite_run_length: 0,
+            plain: Partials::new(1.0),
+            downscaled: None,
+        }
+    }
+
+    /// The results for the next values of the series.
+    pub(super) fn next(&mut self, values: &[f64]) -> Vec<f64> {
+        let mut results = vec![NULL; values.len()];
+        let (mut values_left, mut results_left) = (values, &mut results[..]);
+        while !values_left.is_empty() {
+            let count = values_left.len().min(self.length - self.block.len());
+            let (piece, later_values) = values_left.split_at(count);
+            let (piece_results, later_results) = results_left.split_at_mut(count);
+            self.next_of_block(piece, piece_results);
+            (values_left, results_left) = (later_values, later_results);
+        }
+        results
+    }
+
+    /// The same for values that are all of the block that is being filled.
+    fn next_of_block(&mut self, piece: &[f64], results: &mut [f64]) {
+        let place = Place { position: self.block.len(), length: self.length, run_length: self.finite_run_length };
+        let aggregate = &self.aggregate;
+        self.finite_run_length = self.plain.slide(piece, place, results, |partial| aggregate.finish(partial));
+        let is_too_large = results.iter().any(|result| result.is_infinite());
+        if is_too_large && self.downscaled.is_none() {
+            self.downscaled = Some(Partials::of(&self.before, &self.block, DOWNSCALE));
+        }
+        if let Some(downscaled) = &mut self.downscaled {
+            // All values of a window are finite, so an infinity means that a partial sum overflowed. The sum itself,
+            // and the mean all the more, may still be a float.
+            let mut second = vec![NULL; piece.len()];
+            downscaled.slide(piece, place, &mut second, |partial| aggregate.finish(partial) * UPSCALE);
+            for (result, second) in results.iter_mut().zip(second).filter(|(result, _)| result.is_infinite()) {
                 *result = second;
             }
         }
+        self.block.extend_from_slice(piece);
+        if self.block.len() == self.length {
+            self.plain.close(&self.block);
+            if let Some(downscaled) = &mut self.downscaled {
+                downscaled.close(&self.block);
+            }
+            std::mem::swap(&mut self.before, &mut self.block);
+            self.block.clear();
+        }
     }
-    results
 }
 
-/// `finish` of the last N values, combined in order from `empty`; null where they are not N finite ones.
-///
-/// Takes memory for N partial results, and none for a window that is longer than the series.
-fn slide<P: Copy>(
-    values: &[f64],
-    window: WindowLength,
-    empty: P,
-    lift: impl Fn(f64) -> P,
-    combine: impl Fn(P, P) -> P,
-    finish: impl Fn(P) -> f64,
-) -> Vec<f64> {
-    let mut results = vec![NULL; values.len()];
-    let length = usize::try_from(window.get()).unwrap_or(usize::MAX);
-    if length > values.len() {
-        return results;
+/// Where a piece of a block begins.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// Its place in the block.
+    position: usize,
+    /// The length of a block.
+    length: usize,
+    /// How many values before it are finite without a break.
+    run_length: usize,
+}
+
+/// The partial results of two neighbouring blocks whose values are multiplied by a power of two.
+#[derive(Debug)]
+struct Partials<A: Aggregate> {
+    scale: f64,
+    /// `suffixes[i]`: the values of the block before from its i-th to its end. None before the first block is full.
+    suffixes: Vec<A::Partial>,
+    /// The values of this block so far.
+    prefix: A::Partial,
+}
+
+impl<A: Aggregate> Partials<A> {
+    fn new(scale: f64) -> Self {
+        Self { scale, suffixes: Vec::new(), prefix: A::EMPTY }
     }
-    // suffixes[i]: the values of the block before from its i-th to its end.
-    let mut suffixes = vec![empty; length];
-    // Suffix and prefix hold nothing but their window, so what is not finite spoils only results that are null anyway.
-    let mut finite_run_length = 0;
-    for (block, block_results) in values.chunks(length).zip(results.chunks_mut(length)) {
-        let mut prefix = empty;
+
+    /// As if these two blocks had come by, the second of them not full yet.
+    fn of(before: &[f64], block: &[f64], scale: f64) -> Self {
+        let mut partials = Self::new(scale);
+        if !before.is_empty() {
+            partials.close(before);
+        }
+        partials.prefix = block.iter().fold(A::EMPTY, |prefix, &value| A::combine(prefix, A::lift(value * scale)));
+        partials
+    }
+
+    /// Puts `finish` of each full window into `results`; the answer is how many values up to the end of the piece are
+    /// finite without a break.
+    fn slide(&mut self, piece: &[f64], place: Place, results: &mut [f64], finish: impl Fn(A::Partial) -> f64) -> usize {
         // A window that ends at the i-th value of a block starts at the (i + 1)-th of the block before; the one that
         // ends with the block is the block.
-        let suffixes_before = suffixes.iter().skip(1).copied().chain([empty]);
-        for ((&value, result), suffix) in block.iter().zip(block_results).zip(suffixes_before) {
-            prefix = combine(prefix, lift(value));
-            finite_run_length = if value.is_finite() { finite_run_length + 1 } else { 0 };
-            let window_is_full = finite_run_length >= length;
+        let suffixes = self.suffixes.get(place.position + 1..).unwrap_or_default().iter().copied();
+        let suffixes = suffixes.chain(std::iter::repeat(A::EMPTY));
+        let (mut run_length, mut prefix) = (place.run_length, self.prefix);
+        for ((&value, result), suffix) in piece.iter().zip(results).zip(suffixes) {
+            // Suffix and prefix hold nothing but their window, so what is not finite spoils only results that are null
+            // anyway.
+            prefix = A::combine(prefix, A::lift(value * self.scale));
+            run_length = if value.is_finite() { run_length + 1 } else { 0 };
+            let window_is_full = run_length >= place.length;
             if window_is_full {
-                *result = finish(combine(suffix, prefix));
+                *result = finish(A::combine(suffix, prefix));
             }
         }
-        if block.len() == length {
-            let mut suffix = empty;
-            for (slot, &value) in suffixes.iter_mut().zip(block).rev() {
-                suffix = combine(lift(value), suffix);
-                *slot = suffix;
-            }
-        }
+        self.prefix = prefix;
+        run_length
     }
-    results
+
+    /// A block is full: it becomes the one before.
+    fn close(&mut self, block: &[f64]) {
+        self.suffixes.resize(block.len(), A::EMPTY);
+        let mut suffix = A::EMPTY;
+        for (slot, &value) in self.suffixes.iter_mut().zip(block).rev() {
+            suffix = A::combine(A::lift(value * self.scale), suffix);
+            *slot = suffix;
+        }
+        self.prefix = A::EMPTY;
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Aggregate, Window};
+    use crate::expression::WindowLength;
+    use crate::series::NULL;
 
     const INF: f64 = f64::INFINITY;
 
     fn length(window: u32) -> WindowLength {
         WindowLength::new(window).unwrap()
+    }
+
+    /// The results, which are the same however the values are cut.
+    fn uncut<A: Aggregate>(window: impl Fn() -> Window<A>, values: &[f64]) -> Vec<f64> {
+        let results = window().next(values);
+        for cut in 0..=values.len().min(9) {
+            let (mut halves, mut singles) = (window(), window());
+            let (first, second) = values.split_at(cut);
+            let in_halves = [halves.next(first), halves.next(second)].concat();
+            let in_singles: Vec<f64> = values.iter().flat_map(|&value| singles.next(&[value])).collect();
+            let bits = |results: &[f64]| results.iter().map(|result| result.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&in_halves), bits(&results), "cut at {cut}");
+            assert_eq!(bits(&in_singles), bits(&results));
+        }
+        results
+    }
+
+    fn sum(values: &[f64], window: WindowLength) -> Vec<f64> {
+        uncut(|| super::sum(window), values)
+    }
+
+    fn sma(values: &[f64], window: WindowLength) -> Vec<f64> {
+        uncut(|| super::sma(window), values)
+    }
+
+    fn max(values: &[f64], window: WindowLength) -> Vec<f64> {
+        uncut(|| super::max(window), values)
+    }
+
+    fn min(values: &[f64], window: WindowLength) -> Vec<f64> {
+        uncut(|| super::min(window), values)
     }
 
     fn check(results: &[f64], expected: &[f64]) {

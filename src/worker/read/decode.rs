@@ -88,6 +88,11 @@ impl Budget {
         if before.saturating_add(row_count) > limit { Err(Problem::TooManyRows { limit }) } else { Ok(()) }
     }
 
+    /// After observations were passed on and are kept no longer.
+    pub(super) fn release_observations(&self, observation_count: usize) {
+        self.observation_count.fetch_sub(observation_count as u64, Ordering::Relaxed);
+    }
+
     /// Before observations are kept.
     fn take_observations(&self, observation_count: usize) -> Result<(), Problem> {
         let taken = observation_count as u64;
@@ -133,38 +138,77 @@ pub(super) fn decode_row_group(
 }
 
 fn decode(footer: &Footer, input: RowGroupInput, wanted: &Wanted, budget: &Budget) -> Result<Rows, Problem> {
-    let Some(row_group) = footer.row_groups.get(input.index) else {
-        return Err(Problem::FooterContent { reason: format!("there is no row group {}", input.index) });
-    };
-    let columns = &footer.columns;
-    let open = |column: &Column, chunk: &Chunk, source: Source| Cursor::open(column, chunk, source, row_group, budget);
-    let mut time = open(&columns.time, &row_group.time, input.time)?;
-    let mut value = open(&columns.value, &row_group.value, input.value)?;
-    let mut series = match (&columns.series, &row_group.series, input.series) {
-        (Some(column), Some(chunk), Some(source)) => Some(open(column, chunk, source)?),
-        _ => None,
-    };
+    let sources = [Some(input.time), Some(input.value), input.series];
+    let mut decoder = RowGroupDecoder::open(footer, input.index, sources, budget)?;
     let mut rows = Rows::none(wanted.codes.len());
-    let mut batch = Batch::default();
     for range in input.selection {
+        decoder.read(range, wanted, budget, &mut rows)?;
+    }
+    Ok(rows)
+}
+
+/// A row group being decoded, from its first row to its last.
+pub(super) struct RowGroupDecoder {
+    time: Cursor,
+    value: Cursor,
+    series: Option<Cursor>,
+    /// The index of its first row in the file.
+    first_row: u64,
+    batch: Batch,
+}
+
+impl RowGroupDecoder {
+    /// Before the first row. The sources are those of `obs_time`, `value` and, where rows are to be told apart by it,
+    /// the series column.
+    pub(super) fn open(
+        footer: &Footer,
+        index: usize,
+        sources: [Option<Source>; 3],
+        budget: &Budget,
+    ) -> Result<Self, Problem> {
+        let missing = |what: &str| Problem::FooterContent { reason: format!("there is no {what} {index}") };
+        let row_group = footer.row_groups.get(index).ok_or_else(|| missing("row group"))?;
+        let columns = &footer.columns;
+        let open =
+            |column: &Column, chunk: &Chunk, source: Source| Cursor::open(column, chunk, source, row_group, budget);
+        let [time, value, series] = sources;
+        let time = open(&columns.time, &row_group.time, time.ok_or_else(|| missing("time in row group"))?)?;
+        let value = open(&columns.value, &row_group.value, value.ok_or_else(|| missing("value in row group"))?)?;
+        let series = match (&columns.series, &row_group.series, series) {
+            (Some(column), Some(chunk), Some(source)) => Some(open(column, chunk, source)?),
+            _ => None,
+        };
+        Ok(Self { time, value, series, first_row: row_group.first_row, batch: Batch::default() })
+    }
+
+    /// Adds these rows of the row group to `rows`, passing over those before.
+    fn read(&mut self, range: Range<u64>, wanted: &Wanted, budget: &Budget, rows: &mut Rows) -> Result<(), Problem> {
         let mut start = range.start;
         while start < range.end {
             let end = range.end.min(start + BATCH_ROWS);
             budget.take_rows(end - start)?;
-            let wanted_count = match &mut series {
+            let batch = &mut self.batch;
+            let wanted_count = match &mut self.series {
                 Some(series) => batch.tell_apart(series, start..end, wanted)?,
                 None => batch.take_all(start..end),
             };
             rows.foreign_rows += batch.slots.len().saturating_sub(wanted_count) as u64;
             budget.take_observations(wanted_count)?;
             if wanted_count > 0 {
-                batch.read(&mut time, &mut value, start..end, row_group.first_row)?;
-                batch.add_to(&mut rows);
+                batch.read(&mut self.time, &mut self.value, start..end, self.first_row)?;
+                batch.add_to(rows);
             }
             start = end;
         }
+        Ok(())
     }
-    Ok(rows)
+
+    /// The same by itself. The decoder library may panic on malformed values: that is an error like any other.
+    pub(super) fn rows(&mut self, range: Range<u64>, wanted: &Wanted, budget: &Budget) -> Result<Rows, Problem> {
+        let mut rows = Rows::none(wanted.codes.len());
+        let read = catch_unwind(AssertUnwindSafe(|| self.read(range, wanted, budget, &mut rows)));
+        read.unwrap_or(Err(Problem::DecoderPanicked)).map(|()| rows)
+    }
 }
 
 /// A column and how far it was read.

@@ -2,6 +2,7 @@
 //! version of the object.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -38,7 +39,7 @@ impl Source<'_> {
 
 /// An object of which at least the end is in memory.
 pub(super) struct OpenObject<'a> {
-    source: &'a Source<'a>,
+    source: Arc<Source<'a>>,
     key: &'a Key,
     /// The tag of the version that is read.
     pub(super) etag: ETag,
@@ -50,7 +51,7 @@ pub(super) struct OpenObject<'a> {
 impl<'a> OpenObject<'a> {
     /// The first request: all of a small object, the end of a large one.
     pub(super) async fn open(
-        source: &'a Source<'a>,
+        source: Arc<Source<'a>>,
         key: &'a Key,
         size_bytes: Option<u64>,
         whole_object_bytes: u64,

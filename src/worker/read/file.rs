@@ -39,18 +39,18 @@ struct Part {
 pub(super) async fn read_file(
     key: &Key,
     object: &OpenObject<'_>,
+    footer: Arc<Footer>,
     wanted: Arc<Wanted>,
     budget: Arc<Budget>,
 ) -> Result<Rows, Error> {
-    let footer = Arc::new(open_footer(key, object).await?);
     let mut rows = Rows::none(wanted.codes.len());
     if footer.columns.series.is_none() && !wanted.is_own {
         return Err(Error::unreadable(key, Problem::NoColumn { column: "internal_series_code or series_code" }));
     }
     let parts = if wanted.is_own {
-        let (parts, foreign_rows) = own_parts(&footer, &wanted);
+        let (groups, foreign_rows) = own_row_groups(&footer, &wanted);
         rows.foreign_rows += foreign_rows;
-        parts
+        groups.into_iter().map(|index| whole_part(&footer.row_groups[index])).collect()
     } else {
         shared_parts(object, &footer, &wanted).await?
     };
@@ -92,7 +92,8 @@ async fn decode(
     decoded.unwrap_or(Err(Problem::DecoderPanicked))
 }
 
-async fn open_footer(key: &Key, object: &OpenObject<'_>) -> Result<Footer, Error> {
+/// Reads the footer.
+pub(super) async fn open_footer(key: &Key, object: &OpenObject<'_>) -> Result<Footer, Error> {
     let unreadable = |problem| Error::unreadable(key, problem);
     let size_bytes = object.size_bytes;
     if size_bytes < SMALLEST_FILE_BYTES {
@@ -118,18 +119,19 @@ async fn one(object: &OpenObject<'_>, range: Range<u64>) -> Result<Bytes, Error>
     }
 }
 
-/// The row groups of a series' own object, and the rows that statistics show to be of other series.
-fn own_parts(footer: &Footer, wanted: &Wanted) -> (Vec<Part>, u64) {
+/// The indexes of the row groups of a series' own object that may hold it, and the rows that statistics show to be of
+/// other series.
+pub(super) fn own_row_groups(footer: &Footer, wanted: &Wanted) -> (Vec<usize>, u64) {
     let mut foreign_rows = 0;
-    let mut parts = Vec::with_capacity(footer.row_groups.len());
+    let mut groups = Vec::with_capacity(footer.row_groups.len());
     for row_group in &footer.row_groups {
         if row_group.series.as_ref().is_some_and(|series| !may_hold_any(series, &wanted.texts())) {
             foreign_rows += row_group.row_count;
         } else if row_group.row_count > 0 {
-            parts.push(whole_part(row_group));
+            groups.push(row_group.index);
         }
     }
-    (parts, foreign_rows)
+    (groups, foreign_rows)
 }
 
 fn whole_part(row_group: &RowGroup) -> Part {
@@ -207,11 +209,7 @@ async fn fetch_part(
     wanted: &Wanted,
     budget: &Budget,
 ) -> Result<RowGroupInput, Error> {
-    let row_group = &footer.row_groups[part.index];
-    let nullable = footer.columns.series.as_ref().is_some_and(|column| column.nullable);
-    let is_proven = matches!(&wanted.codes[..], [code] if holds_only(row_group, code.as_str(), nullable));
-    let series = row_group.series.as_ref().filter(|_| !is_proven);
-    let chunks = [Some(&row_group.time), Some(&row_group.value), series];
+    let chunks = needed_chunks(footer, &footer.row_groups[part.index], wanted);
     let mut layouts = Vec::with_capacity(chunks.len());
     let mut ranges = Vec::new();
     for (index, chunk) in chunks.iter().enumerate() {
@@ -221,11 +219,7 @@ async fn fetch_part(
         layouts.push(layout);
     }
     let size_bytes = ranges.iter().fold(0u64, |sum, range| sum.saturating_add(range.end - range.start));
-    let limit_bytes = budget.page_bytes_limit.saturating_mul(ROW_GROUP_PAGES);
-    if size_bytes > limit_bytes {
-        let what = format!("row group {}", part.index);
-        return Err(Error::unreadable(key, Problem::TooLarge { what, size_bytes, limit_bytes }));
-    }
+    check_size(key, part.index, size_bytes, budget)?;
     let mut fetched = object.ranges(&ranges).await?.into_iter();
     let mut sources = layouts.into_iter().map(|layout| layout.source(&mut fetched));
     let empty = || Source::Whole(Bytes::new());
@@ -237,6 +231,24 @@ async fn fetch_part(
         value: sources.next().unwrap_or_else(empty),
         series: sources.next(),
     })
+}
+
+/// The chunks that are read of a row group: times, values, and where rows are to be told apart by it, the series column.
+pub(super) fn needed_chunks<'a>(footer: &Footer, row_group: &'a RowGroup, wanted: &Wanted) -> [Option<&'a Chunk>; 3] {
+    let nullable = footer.columns.series.as_ref().is_some_and(|column| column.nullable);
+    let is_proven = matches!(&wanted.codes[..], [code] if holds_only(row_group, code.as_str(), nullable));
+    let series = row_group.series.as_ref().filter(|_| !is_proven);
+    [Some(&row_group.time), Some(&row_group.value), series]
+}
+
+/// Whether what is needed of a row group is within the limit.
+pub(super) fn check_size(key: &Key, index: usize, size_bytes: u64, budget: &Budget) -> Result<(), Error> {
+    let limit_bytes = budget.page_bytes_limit.saturating_mul(ROW_GROUP_PAGES);
+    if size_bytes > limit_bytes {
+        let what = format!("row group {index}");
+        return Err(Error::unreadable(key, Problem::TooLarge { what, size_bytes, limit_bytes }));
+    }
+    Ok(())
 }
 
 /// How a chunk is fetched.

@@ -1,17 +1,21 @@
-//! Reads what a run needs: a [`ReadPlan`] comes in; a [`Series`] for each that is planned goes out.
+//! Reads what a run needs: a [`ReadPlan`] comes in; a [`Series`] for each that is planned goes out, slice by slice.
 //!
 //! Objects are fetched and decoded side by side and put together in path order, so that of two observations with the
 //! same time the one read last wins. Files are untrusted: everything that they claim is checked before memory is
 //! taken for it. Footers, page headers and indexes are therefore read here, and pages decompressed here; the
 //! decoding of the values in a page is the parquet library's.
 //!
-//! Top to bottom: an object is opened (`fetch`), its footer read (`footer`, `schema`), what cannot matter left
-//! out (`prune`), pages let through (`page_guard`, `page_header`,
-//! `codec`, `delta`) and decoded (`decode`, `columns`).
+//! Top to bottom: the plan is read in slices (`slices`, `lane`); an object is opened (`fetch`), its footer read (`footer`,
+//! `schema`), what cannot matter left out (`prune`), and read whole (`file`) or in parts (`long_file`, `feed`); pages are
+//! let through (`page_guard`, `page_header`, `codec`, `delta`) and decoded (`decode`, `columns`).
 
 mod error;
+mod slices;
+mod lane;
 mod fetch;
 mod file;
+mod long_file;
+mod feed;
 mod footer;
 mod schema;
 mod thrift;
@@ -25,21 +29,17 @@ mod columns;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use futures::FutureExt;
-use futures::stream::{self, StreamExt, TryStreamExt};
-use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
 pub use error::{Error, Place, Problem};
+pub use slices::{Cut, Next, Slices};
 pub use thrift::Malformed;
 
-use self::decode::{Budget, Rows, Wanted};
-use self::fetch::OpenObject;
-use crate::series::{Series, SeriesBuilder};
-use crate::storage::{ETag, ObjectStorage};
-use crate::telemetry::STEPS;
+use self::decode::{Budget, Wanted};
+use crate::series::Series;
+use crate::storage::ObjectStorage;
 use crate::worker::plan::{Content, PlannedObject, PlannedSeries, ReadPlan};
 
 /// Objects too large to be fetched whole that are read at a time: each has two row groups in memory.
@@ -47,6 +47,9 @@ const LARGE_OBJECTS_AT_A_TIME: usize = 2;
 
 /// Long decodes at a time: each has a page of every column in memory, however small its file is.
 const LONG_DECODES_AT_A_TIME: usize = 2;
+
+/// A slice of so many observations takes some megabytes in each form that it goes through, and some milliseconds.
+pub const SLICE_OBSERVATIONS: usize = 64 << 10;
 
 /// How much is read at a time, and how much at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +60,13 @@ pub struct ReadSettings {
     pub page_bytes_limit: u64,
     /// An object of at most so many bytes is fetched by one request.
     pub whole_object_bytes: u64,
-    /// The most observations of all series of a run together, duplicates included: each takes 16 bytes.
+    /// The most observations of all series of a run that are held at a time, duplicates included: each takes 16 bytes.
     pub observation_limit: u64,
+    /// With how many observations of all series together a slice is given out; what is less is one slice. An object of
+    /// more is given out in parts.
+    pub slice_observations: usize,
+    /// The most of a column that is fetched at a time of an object that is given out in parts.
+    pub piece_bytes: u64,
 }
 
 impl Default for ReadSettings {
@@ -68,6 +76,8 @@ impl Default for ReadSettings {
             page_bytes_limit: 64 << 20,
             whole_object_bytes: 1 << 20,
             observation_limit: 20_000_000,
+            slice_observations: SLICE_OBSERVATIONS,
+            piece_bytes: 2 << 20,
         }
     }
 }
@@ -102,45 +112,63 @@ pub struct ReadOutcome {
     pub request_count: u64,
 }
 
-/// Reads every series of the plan. `progress` is told the fraction of objects done, from 0 to 1.
+/// What is known of a series when all of it was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeriesFacts {
+    /// Which series it is.
+    pub series: PlannedSeries,
+    /// How many observations it has.
+    pub observation_count: u64,
+    /// How many objects were read for it.
+    pub object_count: u64,
+    /// SHA-256, in hex, over key and tag of each of these objects in path order, each text behind its length.
+    pub objects_digest: String,
+    /// Observations that one read later replaced.
+    pub dropped_duplicates: u64,
+    /// Observations that are earlier than the one read before them.
+    pub out_of_order: u64,
+    /// Rows in the series' own folder that belong to other series.
+    pub foreign_rows: u64,
+}
+
+/// What is known of all that was read for a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Facts {
+    /// The series, in the order of the plan.
+    pub series: Vec<SeriesFacts>,
+    /// Bytes that the store sent.
+    pub read_bytes: u64,
+    /// Requests that the store answered or refused.
+    pub request_count: u64,
+}
+
+/// Reads every series of the plan whole. `progress` is told the fraction of objects done, from 0 to 1.
 ///
 /// # Errors
 /// When an object is missing or unreadable, a limit is passed, or a series has no observation where one must be;
 /// [`Error::is_transient`] tells whether to try again.
-#[tracing::instrument(target = STEPS, level = "debug", skip_all, fields(objects = plan.objects.len()))]
 pub async fn read(
     plan: &ReadPlan,
     storage: &dyn ObjectStorage,
     settings: &ReadSettings,
     progress: &(dyn Fn(f64) + Sync),
 ) -> Result<ReadOutcome, Error> {
-    let source = fetch::Source { storage, read_bytes: AtomicU64::new(0), request_count: AtomicU64::new(0) };
-    let run = Run::new(settings);
-    let mut collected: Vec<Collected> = plan.series.iter().map(|_| Collected::default()).collect();
-    let done_count = AtomicUsize::new(0);
-    let reads = (0..plan.objects.len()).map(|index| {
-        let (run, source, done_count) = (&run, &source, &done_count);
-        // Each is made when its turn comes: a manifest may list a million objects.
-        async move {
-            let object = &plan.objects[index];
-            let read = read_object(plan, object, source, settings, run).await?;
-            let done = done_count.fetch_add(1, Ordering::Relaxed) + 1;
-            progress(done as f64 / plan.objects.len() as f64);
-            Ok::<_, Error>((object, read))
-        }
-        .boxed()
-    });
-    let mut in_path_order = stream::iter(reads).buffered(settings.concurrency.get());
-    while let Some((object, read)) = in_path_order.try_next().await? {
-        collect(object, read, &mut collected);
-    }
-    drop(in_path_order);
-    let series = plan.series.iter().zip(collected).map(|(series, collected)| collected.finish(series));
-    Ok(ReadOutcome {
-        series: series.collect::<Result<_, _>>()?,
-        read_bytes: source.read_bytes.into_inner(),
-        request_count: source.request_count.into_inner(),
-    })
+    let mut slices = Slices::new(plan, storage, settings, Cut::Whole, progress);
+    let whole = match slices.next().await? {
+        Next::Slice(whole) => whole,
+        Next::End | Next::OutOfOrder => Vec::new(),
+    };
+    let Facts { series, read_bytes, request_count } = slices.finish()?;
+    let read = |(facts, observations): (SeriesFacts, Series)| SeriesRead {
+        series: facts.series,
+        observations,
+        object_count: facts.object_count,
+        objects_digest: facts.objects_digest,
+        dropped_duplicates: facts.dropped_duplicates,
+        out_of_order: facts.out_of_order,
+        foreign_rows: facts.foreign_rows,
+    };
+    Ok(ReadOutcome { series: series.into_iter().zip(whole).map(read).collect(), read_bytes, request_count })
 }
 
 /// What the objects of a run share.
@@ -170,27 +198,6 @@ impl Drop for Run {
     }
 }
 
-/// What was read of one object.
-struct ObjectRead {
-    etag: ETag,
-    rows: Rows,
-}
-
-async fn read_object(
-    plan: &ReadPlan,
-    object: &PlannedObject,
-    source: &fetch::Source<'_>,
-    settings: &ReadSettings,
-    run: &Run,
-) -> Result<ObjectRead, Error> {
-    let wanted = Arc::new(wanted(plan, object)?);
-    let opened = OpenObject::open(source, &object.key, object.size_bytes, settings.whole_object_bytes).await?;
-    // A semaphore that is never closed always gives its permit.
-    let _permit = if opened.is_whole() { None } else { run.large_objects.acquire().await.ok() };
-    let rows = file::read_file(&object.key, &opened, wanted, Arc::clone(&run.budget)).await?;
-    Ok(ObjectRead { etag: opened.etag, rows })
-}
-
 /// The numbers of the series that an object holds.
 fn series_of(content: &Content) -> &[usize] {
     match content {
@@ -206,51 +213,4 @@ fn wanted(plan: &ReadPlan, object: &PlannedObject) -> Result<Wanted, Error> {
     };
     let codes = series_of(&object.content).iter().map(code_of).collect::<Result<_, _>>()?;
     Ok(Wanted { codes, is_own: matches!(object.content, Content::Own(_)) })
-}
-
-/// What was read of one series so far.
-#[derive(Default)]
-struct Collected {
-    observations: SeriesBuilder,
-    object_count: u64,
-    objects_digest: Sha256,
-    foreign_rows: u64,
-    has_own_object: bool,
-}
-
-/// Adds an object to the series that it holds.
-fn collect(object: &PlannedObject, read: ObjectRead, collected: &mut [Collected]) {
-    let is_own = matches!(object.content, Content::Own(_));
-    for (&index, observations) in series_of(&object.content).iter().zip(read.rows.builders) {
-        let Some(collected) = collected.get_mut(index) else { continue };
-        collected.observations.append(observations);
-        collected.object_count += 1;
-        collected.has_own_object |= is_own;
-        let foreign_rows = if is_own { read.rows.foreign_rows } else { 0 };
-        collected.foreign_rows = collected.foreign_rows.saturating_add(foreign_rows);
-        for text in [object.key.as_str(), &read.etag.0] {
-            collected.objects_digest.update((text.len() as u64).to_be_bytes());
-            collected.objects_digest.update(text.as_bytes());
-        }
-    }
-}
-
-impl Collected {
-    fn finish(self, series: &PlannedSeries) -> Result<SeriesRead, Error> {
-        if self.observations.is_empty() && !self.has_own_object {
-            let PlannedSeries { series_code, dataset_id } = series.clone();
-            return Err(Error::NoObservations { series_code, dataset_id });
-        }
-        let out_of_order = self.observations.descents() as u64;
-        let (observations, dropped_count) = self.observations.finish();
-        Ok(SeriesRead {
-            series: series.clone(),
-            observations,
-            object_count: self.object_count,
-            objects_digest: hex::encode(self.objects_digest.finalize()),
-            dropped_duplicates: dropped_count as u64,
-            out_of_order,
-            foreign_rows: self.foreign_rows,
-        })
-    }
 }

@@ -31,7 +31,12 @@ pub(super) enum Source {
         /// The rows of each page, and its bytes where they were fetched.
         pages: VecDeque<(u64, Option<Bytes>)>,
     },
+    /// Pages that are there before they are asked for, each with its header.
+    Fed(FedPages),
 }
+
+/// Pages on their way from whoever fetches them to the decoder.
+pub(super) type FedPages = std::sync::Arc<std::sync::Mutex<VecDeque<Bytes>>>;
 
 /// The guarded pages of a chunk.
 #[derive(Debug)]
@@ -129,6 +134,10 @@ impl Pages {
     fn cut_page(&mut self) -> Result<Option<RawPage>, Problem> {
         let place = &self.place;
         match &mut self.source {
+            Source::Fed(pages) => {
+                let page = pages.lock().ok().and_then(|mut pages| pages.pop_front());
+                page.map(|bytes| cut(&bytes, place).map(|(page, _)| page)).transpose()
+            }
             Source::Whole(bytes) => {
                 if bytes.is_empty() {
                     return Ok(None);

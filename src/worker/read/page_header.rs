@@ -58,6 +58,16 @@ pub(super) fn cut(bytes: &Bytes, place: &Place) -> Result<(RawPage, usize), Prob
     Ok((RawPage { header, body: bytes.slice(start..end) }, end))
 }
 
+/// How many bytes the first page has, its header included, and how many rows, as its header says: nothing where the
+/// bytes do not hold all of the header, or it is malformed.
+pub(super) fn measure(bytes: &[u8]) -> Option<(usize, u64)> {
+    let mut reader = Reader::new(&bytes[..bytes.len().min(MAX_HEADER_BYTES)]);
+    let header = read_header(&mut reader).ok()?;
+    let length = reader.position().checked_add(usize::try_from(header.compressed_bytes).ok()?)?;
+    let is_data = matches!(header.kind, DATA_PAGE | DATA_PAGE_V2);
+    Some((length, if is_data { u64::try_from(header.content.value_count).ok()? } else { 0 }))
+}
+
 fn read_header(reader: &mut Reader<'_>) -> Result<Header, Malformed> {
     let mut header = Header { kind: -1, compressed_bytes: -1, uncompressed_bytes: -1, ..Header::default() };
     let mut content_of = None;

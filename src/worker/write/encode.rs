@@ -1,191 +1,170 @@
-//! A series becomes the bytes of its files: JSONL and Parquet. Pure; the same series always gives the same bytes.
+//! A series becomes the bytes of its files: JSONL and Parquet. Pure; the same series always gives the same bytes, whole
+//! or in slices.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampNanosecondArray};
-use arrow::buffer::{NullBuffer, ScalarBuffer};
 use bytes::Bytes;
-use jiff::civil::Date;
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
 use sha2::{Digest, Sha256};
 
+use self::columns::Columns;
+use self::lines::Lines;
 use crate::config::OutputCompression;
 use crate::keys::DataFile;
-use crate::series::{Series, TimeNs};
+use crate::series::Series;
+
+mod columns;
+mod lines;
 
 /// What a run will commit: the files of a version, and what its manifest says of them.
 #[derive(Debug, Clone)]
 pub struct Draft {
     /// The files and their bytes, in the order of the manifest.
     pub files: Vec<(DataFile, Bytes)>,
+    /// What the manifest says of them.
+    pub summary: Summary,
+}
+
+/// What a manifest says of the files of a version.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
     /// Rows, null ones included.
     pub row_count: u64,
     /// Rows whose value is null.
     pub null_count: u64,
-}
-
-impl Draft {
-    /// SHA-256 of each file, in hex.
-    #[must_use]
-    pub fn digests(&self) -> BTreeMap<String, String> {
-        let digest = |bytes: &Bytes| hex::encode(Sha256::digest(bytes));
-        self.files.iter().map(|(file, bytes)| (file.name().to_owned(), digest(bytes))).collect()
-    }
-
     /// All files together.
+    pub size_bytes: u64,
+    /// The files in the order of the manifest, and SHA-256 of each in hex.
+    pub digests: Vec<(DataFile, String)>,
+}
+
+impl Summary {
+    /// SHA-256 of each file, in hex, by its name.
     #[must_use]
-    pub fn size_bytes(&self) -> u64 {
-        self.files.iter().map(|(_, bytes)| bytes.len() as u64).sum()
+    pub fn digests_by_name(&self) -> BTreeMap<String, String> {
+        self.digests.iter().map(|(file, digest)| (file.name().to_owned(), digest.clone())).collect()
     }
 }
 
-/// Encodes a series in each of the formats.
+/// Encodes a series that comes in slices, in each of the formats.
+pub struct Encoder {
+    files: Vec<Encoded>,
+    summary: Summary,
+}
+
+/// A file being encoded.
+struct Encoded {
+    file: DataFile,
+    format: Format,
+    /// Of all bytes that were given out.
+    digest: Sha256,
+}
+
+enum Format {
+    Jsonl(Lines),
+    Parquet(Box<Columns>),
+}
+
+impl Encoder {
+    /// Before the first slice.
+    ///
+    /// # Errors
+    /// When the Parquet writer refuses.
+    pub fn new(files: &[DataFile], compression: OutputCompression) -> Result<Self, ParquetError> {
+        let encoded = |&file: &DataFile| {
+            let format = match file {
+                DataFile::Jsonl => Format::Jsonl(Lines::new()),
+                DataFile::Parquet => Format::Parquet(Box::new(Columns::new(compression)?)),
+            };
+            Ok(Encoded { file, format, digest: Sha256::new() })
+        };
+        let files = files.iter().map(encoded).collect::<Result<_, ParquetError>>()?;
+        Ok(Self { files, summary: Summary::default() })
+    }
+
+    /// Adds a slice; the answer is the next bytes of each file, in the order of the files. How a series is cut makes no
+    /// difference to a file as a whole.
+    ///
+    /// # Errors
+    /// When the Parquet writer refuses.
+    pub fn next(&mut self, slice: &Series) -> Result<Vec<Bytes>, ParquetError> {
+        self.summary.row_count += slice.len() as u64;
+        self.summary.null_count += slice.values().iter().filter(|value| value.is_nan()).count() as u64;
+        let mut bytes = Vec::with_capacity(self.files.len());
+        for encoded in &mut self.files {
+            let next = match &mut encoded.format {
+                Format::Jsonl(lines) => lines.write(slice),
+                Format::Parquet(columns) => columns.write(slice)?,
+            };
+            encoded.digest.update(&next);
+            self.summary.size_bytes += next.len() as u64;
+            bytes.push(Bytes::from(next));
+        }
+        Ok(bytes)
+    }
+
+    /// The last bytes of each file, and what the manifest says of the files.
+    ///
+    /// # Errors
+    /// When the Parquet writer refuses.
+    pub fn finish(self) -> Result<(Vec<Bytes>, Summary), ParquetError> {
+        let mut summary = self.summary;
+        let mut bytes = Vec::with_capacity(self.files.len());
+        for Encoded { file, format, mut digest } in self.files {
+            let last = match format {
+                Format::Jsonl(_) => Vec::new(),
+                Format::Parquet(columns) => columns.finish()?,
+            };
+            digest.update(&last);
+            summary.size_bytes += last.len() as u64;
+            summary.digests.push((file, hex::encode(digest.finalize())));
+            bytes.push(Bytes::from(last));
+        }
+        Ok((bytes, summary))
+    }
+}
+
+/// Encodes a whole series in each of the formats.
 ///
 /// # Errors
 /// When the Parquet writer refuses.
 pub fn encode(series: &Series, files: &[DataFile], compression: OutputCompression) -> Result<Draft, ParquetError> {
-    let mut encoded = Vec::with_capacity(files.len());
-    for &file in files {
-        let bytes = match file {
-            DataFile::Jsonl => jsonl(series),
-            DataFile::Parquet => parquet(series, compression)?,
-        };
-        encoded.push((file, bytes));
-    }
-    let null_count = series.values().iter().filter(|value| value.is_nan()).count() as u64;
-    Ok(Draft { files: encoded, row_count: series.len() as u64, null_count })
+    let mut encoder = Encoder::new(files, compression)?;
+    let first = encoder.next(series)?;
+    let (last, summary) = encoder.finish()?;
+    let whole = |(first, last): (Bytes, Bytes)| match (first.is_empty(), last.is_empty()) {
+        (true, _) => last,
+        (_, true) => first,
+        _ => Bytes::from([first, last].concat()),
+    };
+    let files = files.iter().copied().zip(first.into_iter().zip(last).map(whole)).collect();
+    Ok(Draft { files, summary })
 }
 
-/// One object a line, ascending: `{"obs_time":"2024-01-01T03:00:00","value":1.23}`. JSON has no infinity: a value that
-/// is not finite is `null`, as null is.
+/// The lines of a whole series: `{"obs_time":"2024-01-01T03:00:00","value":1.23}`, ascending.
 #[must_use]
 pub fn jsonl(series: &Series) -> Bytes {
-    const TYPICAL_LINE_BYTES: usize = 64;
-    let mut text = Vec::with_capacity(series.len() * TYPICAL_LINE_BYTES);
-    let mut clock = ClockText::default();
-    for (&time, &value) in series.times().iter().zip(series.values()) {
-        text.extend_from_slice(b"{\"obs_time\":\"");
-        clock.write(time, &mut text);
-        text.extend_from_slice(b"\",\"value\":");
-        write_value(value, &mut text);
-        text.extend_from_slice(b"}\n");
-    }
-    Bytes::from(text)
-}
-
-/// The shortest text that reads back to the same f64.
-fn write_value(value: f64, text: &mut Vec<u8>) {
-    let written = value.is_finite() && serde_json::to_writer(&mut *text, &value).is_ok();
-    if !written {
-        text.extend_from_slice(b"null");
-    }
-}
-
-/// Writes times as ISO 8601 UTC without a suffix; keeps the text of the day, which rows in order share.
-#[derive(Default)]
-struct ClockText {
-    day: Option<i64>,
-    date: [u8; 10],
-}
-
-const NS_PER_SECOND: i64 = 1_000_000_000;
-const SECONDS_PER_DAY: i64 = 86_400;
-
-impl ClockText {
-    fn write(&mut self, time: TimeNs, text: &mut Vec<u8>) {
-        let seconds = time.div_euclid(NS_PER_SECOND);
-        let day = seconds.div_euclid(SECONDS_PER_DAY);
-        if self.day != Some(day) {
-            self.date = date_text(day);
-            self.day = Some(day);
-        }
-        let second_of_day = seconds.rem_euclid(SECONDS_PER_DAY);
-        text.extend_from_slice(&self.date);
-        text.push(b'T');
-        push_digits(text, second_of_day / 3_600, 2);
-        text.push(b':');
-        push_digits(text, second_of_day / 60 % 60, 2);
-        text.push(b':');
-        push_digits(text, second_of_day % 60, 2);
-        match time.rem_euclid(NS_PER_SECOND) {
-            0 => {}
-            fraction if fraction % 1_000_000 == 0 => push_fraction(text, fraction / 1_000_000, 3),
-            fraction if fraction % 1_000 == 0 => push_fraction(text, fraction / 1_000, 6),
-            fraction => push_fraction(text, fraction, 9),
-        }
-    }
-}
-
-fn push_fraction(text: &mut Vec<u8>, number: i64, digits: u32) {
-    text.push(b'.');
-    push_digits(text, number, digits);
-}
-
-fn push_digits(text: &mut Vec<u8>, number: i64, digits: u32) {
-    for place in (0..digits).rev() {
-        let digit = number / 10_i64.pow(place) % 10;
-        // A digit is 0 to 9, so the conversion always holds.
-        text.push(b'0' + u8::try_from(digit).unwrap_or(0));
-    }
-}
-
-/// `2024-01-31` of a day since the epoch. Nanoseconds in an i64 reach from 1677 to 2262, so every day has a date.
-fn date_text(day: i64) -> [u8; 10] {
-    const EPOCH: Date = Date::constant(1970, 1, 1);
-    let date = EPOCH.checked_add(jiff::Span::new().days(day)).unwrap_or(EPOCH);
-    let mut text = Vec::with_capacity(10);
-    push_digits(&mut text, i64::from(date.year()), 4);
-    text.push(b'-');
-    push_digits(&mut text, i64::from(date.month()), 2);
-    text.push(b'-');
-    push_digits(&mut text, i64::from(date.day()), 2);
-    text.try_into().unwrap_or(*b"0000-00-00")
-}
-
-/// `obs_time` timestamp[ns, UTC] and `value` double; null is null, infinities are what they are.
-fn parquet(series: &Series, compression: OutputCompression) -> Result<Bytes, ParquetError> {
-    let times = TimestampNanosecondArray::from(series.times().to_vec()).with_timezone("UTC");
-    let nulls = NullBuffer::from_iter(series.values().iter().map(|value| !value.is_nan()));
-    let values = Float64Array::new(ScalarBuffer::from(series.values().to_vec()), Some(nulls));
-    let columns: [(&str, ArrayRef, bool); 2] =
-        [("obs_time", Arc::new(times), false), ("value", Arc::new(values), true)];
-    let batch = RecordBatch::try_from_iter_with_nullable(columns)?;
-    let properties = WriterProperties::builder().set_compression(codec(compression)).build();
-    let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties))?;
-    writer.write(&batch)?;
-    writer.close()?;
-    Ok(Bytes::from(bytes))
-}
-
-fn codec(compression: OutputCompression) -> Compression {
-    match compression {
-        OutputCompression::None => Compression::UNCOMPRESSED,
-        OutputCompression::Gzip => Compression::GZIP(GzipLevel::default()),
-        OutputCompression::Snappy => Compression::SNAPPY,
-        OutputCompression::Zstd => Compression::ZSTD(ZstdLevel::default()),
-        OutputCompression::Lz4 => Compression::LZ4_RAW,
-        OutputCompression::Brotli => Compression::BROTLI(BrotliLevel::default()),
-    }
+    Bytes::from(Lines::new().write(series))
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::AsArray;
+    use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, TimestampNanosecondArray};
     use arrow::datatypes::{DataType, Float64Type, TimeUnit, TimestampNanosecondType};
+    use std::sync::Arc;
+
+    use parquet::arrow::ArrowWriter;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    use parquet::basic::Compression;
+    use parquet::file::properties::WriterProperties;
     use proptest::prelude::*;
 
     use super::*;
     use crate::series::NULL;
 
     fn series() -> Series {
-        let day = 86_400 * NS_PER_SECOND;
-        let times = vec![i64::MIN, -1, 0, 1_000_000, 1_001_000, 19_723 * day + 3 * 3_600 * NS_PER_SECOND, i64::MAX];
+        let day = 86_400 * 1_000_000_000;
+        let times = vec![i64::MIN, -1, 0, 1_000_000, 1_001_000, 19_723 * day + 3 * 3_600 * 1_000_000_000, i64::MAX];
         let values = vec![0.1 + 0.2, NULL, -0.0, f64::INFINITY, f64::NEG_INFINITY, 1e300, 5e-324];
         Series::new(times, values).unwrap()
     }
@@ -215,7 +194,7 @@ mod tests {
             OutputCompression::Brotli,
         ] {
             let draft = encode(&series(), &[DataFile::Parquet], compression).unwrap();
-            assert_eq!((draft.row_count, draft.null_count), (7, 1));
+            assert_eq!((draft.summary.row_count, draft.summary.null_count), (7, 1));
             let bytes = draft.files[0].1.clone();
             let batch =
                 ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap().next().unwrap().unwrap();
@@ -232,12 +211,77 @@ mod tests {
     #[test]
     fn an_empty_series_has_files_without_rows() {
         let draft = encode(&Series::empty(), &[DataFile::Jsonl, DataFile::Parquet], OutputCompression::Snappy).unwrap();
-        assert_eq!(draft.row_count, 0);
+        assert_eq!(draft.summary.row_count, 0);
         assert!(draft.files[0].1.is_empty());
-        assert_eq!(draft.digests().len(), 2);
+        assert_eq!(draft.summary.digests_by_name().len(), 2);
+    }
+
+    /// Rows of more than one row group, nulls among them.
+    fn long_series(row_count: i64) -> Series {
+        let minute = 60_000_000_000;
+        let value = |row: i64| if row % 97 == 5 { NULL } else { (row * 7_919 % 100_003) as f64 / 8.0 };
+        let rows = 0..row_count;
+        Series::new(rows.clone().map(|row| row * minute).collect(), rows.map(value).collect()).unwrap()
+    }
+
+    #[test]
+    fn however_a_series_is_cut_its_files_are_the_same() {
+        let (short, long) = (long_series(40_000), long_series(1_060_000));
+        let both = [DataFile::Jsonl, DataFile::Parquet];
+        let cuts = [
+            (&short, &both[..], [1, 20_000]),
+            (&short, &both, [16_384, 16_384]),
+            (&short, &both, [1_023, 999]),
+            (&long, &both[1..], [1_048_000, 577]),
+        ];
+        for (series, files, lengths) in cuts {
+            let whole = encode(series, files, OutputCompression::Snappy).unwrap();
+            let mut encoder = Encoder::new(files, OutputCompression::Snappy).unwrap();
+            let mut bytes = vec![Vec::new(); files.len()];
+            let mut add = |next: Vec<Bytes>| bytes.iter_mut().zip(next).for_each(|(all, next)| all.extend(next));
+            let (mut start, mut lengths) = (0, lengths.into_iter().cycle());
+            while start < series.len() {
+                let end = series.len().min(start + lengths.next().unwrap());
+                let slice = Series::new(series.times()[start..end].to_vec(), series.values()[start..end].to_vec());
+                add(encoder.next(&slice.unwrap()).unwrap());
+                start = end;
+            }
+            let (last, summary) = encoder.finish().unwrap();
+            add(last);
+            assert_eq!(summary, whole.summary);
+            for ((_, whole), bytes) in whole.files.iter().zip(&bytes) {
+                assert!(whole == bytes, "{} bytes, not {}", bytes.len(), whole.len());
+            }
+        }
+    }
+
+    #[test]
+    fn the_parquet_file_is_the_one_that_a_single_write_makes() {
+        let series = long_series(1_060_000);
+        let values: Vec<Option<f64>> = series.iter().map(|(_, value)| value).collect();
+        let times = TimestampNanosecondArray::from(series.times().to_vec()).with_timezone("UTC");
+        let columns: [(&str, ArrayRef, bool); 2] =
+            [("obs_time", Arc::new(times), false), ("value", Arc::new(Float64Array::from(values)), true)];
+        let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+        let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        let draft = encode(&series, &[DataFile::Parquet], OutputCompression::Snappy).unwrap();
+        assert!(draft.files[0].1 == writer.into_inner().unwrap());
     }
 
     proptest! {
+        #[test]
+        fn a_value_is_written_as_json_writes_it(bits in any::<u64>(), number in any::<i32>(), places in 0..9) {
+            let short = f64::from(number) / 10_f64.powi(places);
+            for value in [f64::from_bits(bits), short, f64::from(number), short * 1e12, short * 1e-12] {
+                let text = jsonl(&Series::new(vec![0], vec![value]).unwrap());
+                let json = if value.is_finite() { serde_json::to_string(&value).unwrap() } else { "null".to_owned() };
+                let line = format!("{{\"obs_time\":\"1970-01-01T00:00:00\",\"value\":{json}}}\n");
+                prop_assert_eq!(&text[..], line.as_bytes());
+            }
+        }
+
         #[test]
         fn a_line_reads_back_to_the_same_observation(time in any::<i64>(), bits in any::<u64>()) {
             let value = f64::from_bits(bits);

@@ -7,6 +7,7 @@
 pub mod claim;
 pub mod encode;
 pub mod marker;
+pub mod outbox;
 mod upload;
 
 use bytes::Bytes;
@@ -21,7 +22,9 @@ use crate::request::Run;
 use crate::storage::{self, ByteRange, ETag, Object, ObjectStorage, PutCondition};
 use crate::telemetry::STEPS;
 use crate::worker::write::claim::Claimed;
-use crate::worker::write::encode::Draft;
+use crate::worker::write::encode::Summary;
+use crate::worker::write::outbox::{Body, Data};
+use crate::worker::write::upload::Completion;
 
 /// A conditional update is repeated after each concurrent one; more than this many in a row is left to a redelivery.
 const MOST_CONDITIONAL_ATTEMPTS: u32 = 10;
@@ -144,8 +147,9 @@ pub async fn current(run: &Run, storage: &dyn ObjectStorage) -> Result<Current, 
     Ok(Current { etag: Some(object.etag), version })
 }
 
-/// Writes the draft under the claimed version and seals the claim with its manifest. The answer is the claim as it is
-/// by then: sealed, by this attempt or another; or open at a fresh version, where this one holds other bytes.
+/// Writes the data under the claimed version and seals the claim with its manifest. The answer is the claim as it is
+/// by then: sealed, by this attempt or another; open at a fresh version, where this one holds other bytes; or open as it
+/// was, where what was sent ahead is lost and has to be computed again.
 ///
 /// # Errors
 /// When the store fails.
@@ -153,49 +157,76 @@ pub async fn current(run: &Run, storage: &dyn ObjectStorage) -> Result<Current, 
 pub async fn data(
     run: &Run,
     claimed: &Claimed,
-    draft: &Draft,
+    data: &Data,
     inputs: Vec<manifest::InputLineage>,
     now: jiff::Timestamp,
     storage: &dyn ObjectStorage,
 ) -> Result<Claimed, Error> {
     let version = claimed.claim.version_ts;
-    let puts = draft.files.iter().map(|(file, bytes)| put_data(run, version, *file, bytes, storage).boxed());
-    let written = futures::future::try_join_all(puts).await?;
-    if written.contains(&false) {
+    let digests = data.summary.digests.iter().map(|(_, digest)| digest);
+    let files = data.files.iter().zip(digests);
+    let puts = files.map(|((file, body), digest)| put_data(run, version, *file, body, digest, storage).boxed());
+    let held = futures::future::try_join_all(puts).await?;
+    if held.contains(&Held::Others) {
         return claim::move_on(run, claimed, now, storage).await;
     }
-    let manifest = output_manifest(run, &claimed.claim, draft, inputs);
+    if held.contains(&Held::Nothing) {
+        return Ok(claimed.clone());
+    }
+    let manifest = output_manifest(run, &claimed.claim, &data.summary, inputs);
     claim::update(run, claimed, Claim { sealed: Some(manifest), ..claimed.claim.clone() }, storage).await
 }
 
-/// Whether the version now holds these bytes; false where it holds others.
+/// What a version holds of a file after it was put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    /// These bytes.
+    These,
+    /// Other bytes.
+    Others,
+    /// Nothing: what was sent ahead is lost.
+    Nothing,
+}
+
+/// Puts a file where there is none. What is there is another attempt's, another run's, or this attempt's own, whose
+/// answer was lost: the bytes tell.
 async fn put_data(
     run: &Run,
     version: VersionTs,
     file: DataFile,
-    bytes: &Bytes,
+    body: &Body,
+    digest: &str,
     storage: &dyn ObjectStorage,
-) -> Result<bool, Error> {
+) -> Result<Held, Error> {
     let key = run.keys.data(version, file);
-    let was_absent = match bytes.len() > storage.part_size_bytes() {
-        true => upload::put_if_absent(&key, bytes, file.content_type(), storage).await?,
-        false => put_if_absent(&key, bytes.clone(), file.content_type(), storage).await?.is_some(),
+    let is_these = match body {
+        Body::Whole(bytes) => {
+            let was_absent = match bytes.len() > storage.part_size_bytes() {
+                true => upload::put_if_absent(&key, bytes, file.content_type(), storage).await?,
+                false => put_if_absent(&key, bytes.clone(), file.content_type(), storage).await?.is_some(),
+            };
+            was_absent || storage.get(&key, ByteRange::Whole, None).await?.bytes == *bytes
+        }
+        Body::Sent(upload, parts) => match upload::complete_if_absent(upload, parts, storage).await? {
+            Completion::Made => true,
+            Completion::Exists => upload::has_digest(&key, digest, storage).await?,
+            Completion::Gone => return Ok(Held::Nothing),
+        },
     };
-    // What is there is another attempt's, another run's, or this attempt's own, whose answer was lost: the bytes tell.
-    Ok(was_absent || storage.get(&key, ByteRange::Whole, None).await?.bytes == *bytes)
+    Ok(if is_these { Held::These } else { Held::Others })
 }
 
-fn output_manifest(run: &Run, claim: &Claim, draft: &Draft, inputs: Vec<manifest::InputLineage>) -> OutputManifest {
+fn output_manifest(run: &Run, claim: &Claim, summary: &Summary, inputs: Vec<manifest::InputLineage>) -> OutputManifest {
     OutputManifest {
         run_id: run.run_id.clone(),
         metric_code: run.metric_code.clone(),
         version_ts: claim.version_ts,
         created_at: claim.claimed_at.clone(),
-        row_count: draft.row_count,
+        row_count: summary.row_count,
         outputs: Outputs {
             data_prefix: run.keys.data_prefix(claim.version_ts),
-            files: draft.files.iter().map(|(file, _)| file.name().to_owned()).collect(),
-            sha256: draft.digests(),
+            files: summary.digests.iter().map(|(file, _)| file.name().to_owned()).collect(),
+            sha256: summary.digests_by_name(),
         },
         inputs,
     }

@@ -5,14 +5,15 @@
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use sha2::{Digest, Sha256};
 
 use crate::keys::Key;
-use crate::storage::{self, ObjectStorage, Part, PutCondition, Upload};
+use crate::storage::{self, ByteRange, ObjectStorage, Part, PutCondition, Upload};
 use crate::worker::write::{Error, MOST_CONDITIONAL_ATTEMPTS, get_if_present};
 
 /// Parts of one file that travel at once. They are slices of what is in memory anyway; more of them would only share
 /// the function's bandwidth.
-const PARTS_IN_FLIGHT: usize = 4;
+pub(super) const PARTS_IN_FLIGHT: usize = 4;
 
 /// Whether this made the object; false where there is one already. An upload that does not come to its end is aborted;
 /// one whose attempt is stopped meanwhile, by whoever began the attempt (`storage::open_uploads`).
@@ -43,6 +44,58 @@ pub(super) async fn put_if_absent(
         }
     }
     Err(Error::Contended { key: key.to_string() })
+}
+
+/// What became of an upload whose parts were sent ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Completion {
+    /// It is the object.
+    Made,
+    /// There was an object already.
+    Exists,
+    /// The upload is gone, and there is no object: its parts have to be sent once more.
+    Gone,
+}
+
+/// Makes the parts the object, if there is none. An upload that does not become the object is aborted.
+pub(super) async fn complete_if_absent(
+    upload: &Upload,
+    parts: &[Part],
+    storage: &dyn ObjectStorage,
+) -> Result<Completion, Error> {
+    let Err(error) = storage.complete_upload(upload, parts, PutCondition::IfAbsent).await else {
+        return Ok(Completion::Made);
+    };
+    if let Err(error) = storage.abort_upload(upload).await {
+        tracing::warn!(key = %upload.key, %error, "an upload could not be aborted");
+    }
+    match error {
+        storage::Error::Precondition { .. } => Ok(Completion::Exists),
+        storage::Error::Conflict { .. } => Ok(Completion::Gone),
+        storage::Error::NotFound { .. } => match storage.get(&upload.key, ByteRange::Bounded(0..1), None).await {
+            Ok(_) => Ok(Completion::Exists),
+            Err(storage::Error::NotFound { .. }) => Ok(Completion::Gone),
+            Err(error) => Err(error.into()),
+        },
+        error => Err(error.into()),
+    }
+}
+
+/// Whether the object has this SHA-256, read a part at a time.
+pub(super) async fn has_digest(key: &Key, digest: &str, storage: &dyn ObjectStorage) -> Result<bool, Error> {
+    let part_bytes = storage.part_size_bytes().max(1) as u64;
+    let (mut read, mut start) = (Sha256::new(), 0);
+    let mut etag = None;
+    loop {
+        let range = ByteRange::Bounded(start..start + part_bytes);
+        let object = storage.get(key, range, etag.as_ref()).await?;
+        read.update(&object.bytes);
+        start += object.bytes.len() as u64;
+        if object.bytes.is_empty() || start >= object.size_bytes {
+            return Ok(hex::encode(read.finalize()) == digest);
+        }
+        etag = Some(object.etag);
+    }
 }
 
 /// Sends the parts and completes the upload.
