@@ -31,13 +31,16 @@ ARCH ?= x86_64
 LAMBDA_TARGET := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-gnu
 BUILD_DIR := target/lambda/$(ARCH)
 STACK ?= metrics-engine
+# worker or control
+FUNCTION ?= worker
 EVENT ?= events/01-cross-rate.json
 SAMPLE_DATA := sample-data/eurofxref-hist.csv
 SAMPLE_BUCKET := target/invoke/bucket
 DOCKER ?= docker
 IMAGE ?= metrics-engine-worker
+UP_PORT ?= 3000
 
-.PHONY: help venv fmt lint test coverage fuzz soak memory bench schemas errors pictures queries queries-check FORCE demo invoke poll image build deploy deploy-cargo validate scan deny supply-venv
+.PHONY: help up change venv fmt lint test coverage fuzz soak memory bench bench-control schemas errors pictures queries queries-check FORCE demo invoke poll image build deploy deploy-cargo validate scan deny supply-venv
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -120,6 +123,9 @@ bench: $(BENCH_STAMP) ## Compare with pandas, polars, DuckDB and DataFusion (SEC
 	cargo build --release --no-default-features --bin worker --target-dir $(BENCH_BUILD)
 	BENCH_BIN=$(BENCH_BUILD)/release $(BENCH_VENV)/bin/python benches/bench.py target/bench-data $(SECTIONS) --rounds $(or $(ROUNDS),5)
 
+bench-control: venv ## Measure the control plane on a private Postgres: events per second and latencies at 1, 100 and 10,000 metrics
+	cargo test --release --test control speed:: -- --ignored --nocapture --test-threads 1
+
 $(BENCH_STAMP): tools/requirements-bench.txt
 	@test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
@@ -135,21 +141,27 @@ $(SAMPLE_BUCKET)/datasets: $(SAMPLE_DATA)
 	cargo run --bin metrics -- dataset build --columns rates --csv $< --into $(SAMPLE_BUCKET)
 	@touch $@
 
+up: venv ## Run the whole engine on this machine: Postgres, S3, SNS, SQS, worker, control plane, sample data (UP_PORT; Ctrl-C ends it)
+	@exec $(VENV)/bin/python tools/up.py --port $(UP_PORT)
+
+change: venv ## Add a day to the dataset of the engine that `make up` runs: every metric gets a new version
+	@$(VENV)/bin/python tools/up.py change
+
 poll: ## Run the worker on this machine over AWS_SQS_RUN_REQUEST_QUEUE_URL; settings from .env, Ctrl-C ends it
 	cargo run --release --bin worker -- --poll
 
 image: ## Build the container image of the polling mode (IMAGE; needs docker or podman as DOCKER)
 	$(DOCKER) build --tag $(IMAGE) .
 
-build: venv ## Build the function with cargo-lambda (ARCH=x86_64 or arm64)
-	cargo lambda build --release --no-default-features --bin worker --target $(LAMBDA_TARGET) --skip-target-check --lambda-dir $(BUILD_DIR)
+build: venv ## Build a function with cargo-lambda (FUNCTION=worker or control, ARCH=x86_64 or arm64)
+	cargo lambda build --release $(if $(filter worker,$(FUNCTION)),--no-default-features )--bin $(FUNCTION) --target $(LAMBDA_TARGET) --skip-target-check --lambda-dir $(BUILD_DIR)
 
 deploy: venv ## Build and deploy the stack with SAM (STACK, ARCH)
 	sam build --parameter-overrides Architecture=$(ARCH)
 	sam deploy --stack-name $(STACK) --parameter-overrides Architecture=$(ARCH)
 
-deploy-cargo: build ## Replace only the code of the deployed function (STACK, ARCH)
-	cargo lambda deploy --lambda-dir $(BUILD_DIR) --binary-name worker $(STACK)-worker
+deploy-cargo: build ## Replace only the code of a deployed function (FUNCTION, STACK, ARCH)
+	cargo lambda deploy --lambda-dir $(BUILD_DIR) --binary-name $(FUNCTION) $(STACK)-$(FUNCTION)
 
 validate: venv ## Lint the template as it stands and as SAM expands it
 	sam validate --lint

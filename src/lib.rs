@@ -25,7 +25,8 @@ pub mod config;
 pub mod telemetry;
 pub mod poll;
 
-// Beside the worker: input for it, and the command line.
+// Beside the worker: input for it, what it wrote read back, and the command line.
+pub mod readback;
 pub mod cli;
 pub mod dataset;
 

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 /// Commands of the guide and the README that no test runs, and why.
-const NOT_RUN: [(&str, &str); 11] = [
+const NOT_RUN: [(&str, &str); 13] = [
     ("cargo lambda watch", "what make invoke starts; it is named, not shown"),
     ("make test", "this test is a part of it"),
     ("make lint test", "this test is a part of it"),
@@ -28,6 +28,8 @@ const NOT_RUN: [(&str, &str); 11] = [
         "needs what make build builds; tests/events.rs sends the same batches",
     ),
     ("make poll", "runs until it is stopped, over a queue of one's own; tests/polling.rs runs the same"),
+    ("make up", "runs until it is stopped; tests/whole runs the same program"),
+    ("make change", "changes what make up runs; tests/whole runs the same program"),
     ("cargo install --path .", "a release build, for many minutes"),
     ("cargo run --bin metrics --", "the binary that the tests run is built already"),
 ];

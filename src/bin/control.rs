@@ -1,14 +1,18 @@
 //! The control plane: a Lambda function unless its arguments say otherwise.
 
+use std::sync::Arc;
+
 use clap::Parser;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use metrics_engine::config::read_env_file;
+use metrics_engine::control::api::settings::ApiSettings;
+use metrics_engine::control::api::{self, router};
 use metrics_engine::control::config::ControlConfig;
 use metrics_engine::control::database::{self, DatabaseSettings};
 use metrics_engine::control::lambda::{self, Invocation};
 use metrics_engine::control::{sample, serve};
 use metrics_engine::poll::Signals;
-use metrics_engine::worker::deadline::Deadline;
+use metrics_engine::worker::deadline::{Deadline, Stop};
 use metrics_engine::{aws, telemetry};
 use serde_json::Value;
 
@@ -16,7 +20,7 @@ use serde_json::Value;
 #[derive(clap::Parser)]
 #[command(name = "control", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
-    /// Poll the queues, relay and sweep until SIGTERM or SIGINT comes; reads .env
+    /// Poll the queues, relay, sweep and serve the HTTP API until SIGTERM or SIGINT comes; reads .env
     #[arg(long)]
     serve: bool,
     #[command(subcommand)]
@@ -64,8 +68,8 @@ fn main() -> anyhow::Result<()> {
             let config = ControlConfig::from_lookup(environment)?;
             telemetry::log_json(config.log_level);
             match arguments.serve {
-                true => runtime.block_on(serve_here(config)),
-                false => runtime.block_on(serve_lambda(config)),
+                true => runtime.block_on(serve_here(config, ApiSettings::from_lookup(environment)?.decided()?)),
+                false => runtime.block_on(serve_lambda(config, ApiSettings::from_lookup(environment)?)),
             }
         }
     }
@@ -90,21 +94,26 @@ async fn run(command: Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serve_here(config: ControlConfig) -> anyhow::Result<()> {
+async fn serve_here(config: ControlConfig, settings: ApiSettings) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
     let clients = aws::clients(&config.aws).await;
     let pool = database::pool(&config.database);
     let service = aws::control::service(&clients, config, pool);
     let queues = serve::open(&service, &clients).await?;
-    serve::run(&service, &queues, signals, |_stop| async {}).await;
+    let router = router(aws::control::api(&clients, &service, settings.writers));
+    let listener = api::serve::listen(settings.address).await?;
+    let serving = |stop: Arc<Stop>| api::serve::serve(listener, router, async move { stop.requested().await });
+    serve::run(&service, &queues, signals, serving).await;
     Ok(())
 }
 
-async fn serve_lambda(config: ControlConfig) -> anyhow::Result<()> {
+#[expect(clippy::future_not_send, reason = "a function has one call at a time, on the task of its runtime")]
+async fn serve_lambda(config: ControlConfig, settings: ApiSettings) -> anyhow::Result<()> {
     let collector = telemetry::embedded_metrics("control")?;
     let clients = aws::clients(&config.aws).await;
     let pool = database::pool(&config.database);
     let service = aws::control::service(&clients, config, pool);
+    let router = router(aws::control::api(&clients, &service, settings.writers));
     let handler = async |event: LambdaEvent<Value>| -> Result<Value, Error> {
         let deadline = Deadline::from_unix_ms(event.context.deadline, now());
         let span = telemetry::invocation(&event.context.request_id, event.context.xray_trace_id.as_deref());
@@ -112,7 +121,14 @@ async fn serve_lambda(config: ControlConfig) -> anyhow::Result<()> {
             match Invocation::parse(event.payload)? {
                 Invocation::Batch(batch) => Ok(lambda::batch(&service, batch, &deadline).await?),
                 Invocation::Tick => Ok(lambda::tick(&service).await?),
-                Invocation::Http(_) => Err(Error::from("no http api is built into this function")),
+                Invocation::Http(call) => {
+                    let may_release = api::lambda::may_release(&call);
+                    let answer = api::lambda::serve(router.clone(), call, event.context.clone()).await?;
+                    if may_release {
+                        service.relay_within(&deadline).await;
+                    }
+                    Ok(answer)
+                }
             }
         };
         let answer = tracing::Instrument::instrument(answering, span).await;

@@ -15,7 +15,6 @@ use clap::Args;
 
 use super::dataset;
 use super::progress::Progress;
-use super::readback;
 use super::screen::Screen;
 use crate::config::Config;
 use crate::dataset::Dataset;
@@ -23,6 +22,7 @@ use crate::event::{Event, Outcome};
 use crate::expression::text;
 use crate::ids::{DatasetId, MetricCode, RunId};
 use crate::keys::Prefix;
+use crate::readback;
 use crate::request::{self, RunRequest};
 use crate::storage::folder::FolderStorage;
 use crate::worker::deadline::Deadline;

@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use super::Verdict;
 use super::location::{DataArguments, Location};
 use super::progress::Waiting;
-use super::readback;
 use super::screen::{Colour, Screen};
 use super::table::{Times, grouped, number};
 use crate::ids::MetricCode;
 use crate::keys::{OutputKey, OutputKeys, Prefix, VersionTs};
 use crate::manifest::OutputManifest;
+use crate::readback;
 use crate::series::{Series, TimeNs};
 use crate::storage::ByteRange;
 
@@ -208,5 +208,5 @@ fn is_same(one: Option<f64>, other: Option<f64>) -> bool {
 async fn version(text: &str, location: &Location, keys: &OutputKeys) -> anyhow::Result<Series> {
     let version = VersionTs::parse(text)
         .with_context(|| format!("{text:?} is no version such as 2026-10-30T16-05-00; metrics inspect lists them"))?;
-    Ok(readback::read_manifest(&*location.storage, keys.manifest(version)).await?.series)
+    Ok(readback::read_manifest(&*location.storage, keys, version).await?.series)
 }

@@ -30,7 +30,6 @@ mod formula;
 mod location;
 mod lookup;
 mod progress;
-mod readback;
 
 /// Metrics over time series, computed once, exactly
 #[derive(Debug, Parser)]

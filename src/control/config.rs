@@ -69,7 +69,7 @@ pub struct Patience {
 }
 
 /// Every variable that is read; `.env.control.example` lists the same, and a test compares them.
-pub const VARIABLES: [&str; 45] = [
+pub const VARIABLES: [&str; 48] = [
     "DB_HOST",
     "DB_PORT",
     "DB_NAME",
@@ -107,6 +107,9 @@ pub const VARIABLES: [&str; 45] = [
     "RUN_HEARTBEAT_TIMEOUT_SECONDS",
     "EVENT_LOG_DAYS",
     "PORT",
+    "API_ADDRESS",
+    "API_KEY",
+    "API_UNPROTECTED",
     "LOG_LEVEL",
     "AWS_LAMBDA_LOG_LEVEL",
     "AWS_REGION",
@@ -232,6 +235,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::control::api::settings::ApiSettings;
 
     fn minimal() -> BTreeMap<&'static str, &'static str> {
         BTreeMap::from([
@@ -323,11 +327,12 @@ mod tests {
     fn every_variable_is_read_and_every_one_that_is_read_is_listed() {
         let seen = std::cell::RefCell::new(std::collections::BTreeSet::new());
         let minimal = minimal();
-        ControlConfig::from_lookup(|name| {
+        let lookup = |name: &str| {
             seen.borrow_mut().insert(name.to_owned());
             minimal.get(name).map(|&value| value.to_owned())
-        })
-        .unwrap();
+        };
+        ControlConfig::from_lookup(lookup).unwrap();
+        ApiSettings::from_lookup(lookup).unwrap();
         let listed: std::collections::BTreeSet<String> = VARIABLES.iter().map(|&name| name.to_owned()).collect();
         assert_eq!(seen.into_inner(), listed);
     }

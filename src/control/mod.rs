@@ -30,3 +30,4 @@ pub mod serve;
 pub mod config;
 pub mod database;
 pub mod sample;
+pub mod api;

@@ -18,4 +18,5 @@ mod properties;
 mod schema;
 mod serving;
 mod size;
+mod speed;
 mod world;

@@ -30,8 +30,9 @@ def is_known_to_local_aws(resource: dict) -> bool:
 
     Saved queries: "Unrecognized resource types: [AWS::Logs::QueryDefinition]", and the change set is not made.
     Alarms over an expression: "Properties.Metrics (metric math) is not supported", and the stack is rolled back.
+    URLs of functions: as saved queries, though their condition does not hold.
     """
-    is_query = resource["Type"] == "AWS::Logs::QueryDefinition"
+    is_query = resource["Type"] in ("AWS::Logs::QueryDefinition", "AWS::Lambda::Url")
     is_over_expression = resource["Type"] == "AWS::CloudWatch::Alarm" and "Metrics" in resource["Properties"]
     return not is_query and not is_over_expression
 
@@ -50,6 +51,9 @@ def deploy(folder: pathlib.Path, endpoint: str, binary: pathlib.Path) -> None:
     body = template.source(template.TEMPLATE)
     resources = body["Resources"].items()
     body["Resources"] = {name: resource for name, resource in resources if is_known_to_local_aws(resource)}
+    del body["Outputs"]["ControlApiUrl"]
+    # Its condition does not hold, but SAM looks for its code.
+    body["Resources"]["ControlFunction"]["Properties"]["CodeUri"] = "worker.zip"
     function = body["Resources"]["WorkerFunction"]["Properties"]
     function["CodeUri"] = "worker.zip"
     function["Environment"]["Variables"]["AWS_ENDPOINT_URL"] = endpoint

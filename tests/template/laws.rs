@@ -15,13 +15,16 @@ const MAY_NAME_EVERY_ACTION: [&str; 1] = ["AccountAdministersKey"];
 
 type Law = fn(&Value) -> Vec<String>;
 
-const LAWS: [Law; 12] = [
+const LAWS: [Law; 15] = [
     the_queue_hides_a_batch_for_six_timeouts,
     a_message_is_received_five_times_before_it_is_dead,
     dead_letters_outlive_the_queue,
     queues_and_topics_are_fifo,
-    only_the_request_topic_sends_to_the_queue,
-    the_mapping_reports_single_records,
+    only_its_topic_sends_to_a_queue,
+    mappings_report_single_records,
+    the_control_plane_s_queues_keep_the_laws_of_the_worker_s,
+    the_control_plane_s_role_has_the_rights_that_it_uses,
+    the_control_plane_is_there_with_its_database_alone,
     no_statement_allows_everything,
     the_role_has_the_rights_of_the_contract,
     what_holds_data_is_private,
@@ -94,7 +97,12 @@ fn dead_letters_outlive_the_queue(template: &Value) -> Vec<String> {
 fn queues_and_topics_are_fifo(template: &Value) -> Vec<String> {
     let queues = of_type(template, "AWS::SQS::Queue").into_iter().map(|queue| (queue, "FifoQueue", "QueueName"));
     let topics = of_type(template, "AWS::SNS::Topic").into_iter().map(|topic| (topic, "FifoTopic", "TopicName"));
-    let named_fifo = |name: &Value| name["Fn::Sub"].as_str().is_some_and(|name| name.ends_with(".fifo"));
+    let named_fifo = |name: &Value| {
+        let pattern = &template["Parameters"][name["Ref"].as_str().unwrap_or_default()]["AllowedPattern"];
+        let last = name["Fn::Join"][1].as_array().and_then(|parts| parts.last()).unwrap_or(&name["Fn::Sub"]);
+        last.as_str().is_some_and(|name| name.ends_with(".fifo"))
+            || pattern.as_str().is_some_and(|pattern| pattern.ends_with(r"\.fifo$"))
+    };
     queues
         .chain(topics)
         .filter(|((_, properties), flag, name)| properties[flag] != true || !named_fifo(&properties[name]))
@@ -102,49 +110,159 @@ fn queues_and_topics_are_fifo(template: &Value) -> Vec<String> {
         .collect()
 }
 
-fn only_the_request_topic_sends_to_the_queue(template: &Value) -> Vec<String> {
+/// What is delivered: the stem of queue and subscription, the topic, and what the subscription lets through.
+fn deliveries() -> [(&'static str, &'static str, &'static str, Value); 5] {
+    let of_type = |kind: &str| json!({"type": [kind]});
+    [
+        ("RunRequest", "RunRequestedTopic", "MessageAttributes", of_type("metric_run_requested")),
+        ("RunStarted", "RunStartedTopic", "MessageAttributes", of_type("metric_run_started")),
+        ("RunHeartbeat", "RunHeartbeatTopic", "MessageAttributes", of_type("metric_run_heartbeat")),
+        ("RunCompleted", "RunCompletedTopic", "MessageAttributes", of_type("metric_run_completed")),
+        ("ProjectionUpdate", "ProjectionUpdateTopic", "MessageBody", json!({"event": ["projection_update"]})),
+    ]
+}
+
+fn only_its_topic_sends_to_a_queue(template: &Value) -> Vec<String> {
     let mut broken = Vec::new();
     let policies = of_type(template, "AWS::SQS::QueuePolicy");
-    let allowed = policies.iter().flat_map(|(_, policy)| statements(policy)).filter(Statement::allows);
-    let from_topic = json!({"ArnEquals": {"aws:SourceArn": {"Ref": "RunRequestedTopic"}}});
-    let mut senders = 0;
-    for statement in allowed {
-        senders += 1;
-        if statement.value["Condition"] != from_topic || statement.actions() != ["sqs:SendMessage"] {
-            broken.push(format!("{} lets somebody else than the request topic send", statement.sid()));
+    for (stem, topic, scope, filter) in deliveries() {
+        let queue = format!("{stem}Queue");
+        let its_own = policies.iter().filter(|(_, policy)| policy["Queues"] == json!([{"Ref": queue}]));
+        let allowed: Vec<_> = its_own.flat_map(|(_, policy)| statements(policy)).filter(Statement::allows).collect();
+        let from_topic = json!({"ArnEquals": {"aws:SourceArn": {"Ref": topic}}});
+        let is_the_topic_s =
+            |one: &Statement<'_>| one.value["Condition"] == from_topic && one.actions() == ["sqs:SendMessage"];
+        if !matches!(&allowed[..], [only] if is_the_topic_s(only)) {
+            broken.push(format!("somebody else than {topic} sends to {queue}, or it does not"));
+        }
+        let subscription = &template["Resources"][format!("{stem}Subscription")]["Properties"];
+        if subscription["FilterPolicy"] != filter
+            || subscription["FilterPolicyScope"] != scope
+            || subscription["TopicArn"] != json!({"Ref": topic})
+            || subscription["Endpoint"] != json!({"Fn::GetAtt": [queue, "Arn"]})
+        {
+            broken.push(format!("the subscription does not deliver {filter}, and nothing else, to {queue}"));
         }
     }
-    if senders != 1 {
-        broken.push(format!("{senders} statements let the request topic send to the queue, not one"));
-    }
-    let subscription = &template["Resources"]["RunRequestSubscription"]["Properties"];
-    if subscription["FilterPolicy"] != json!({"type": ["metric_run_requested"]})
-        || subscription["FilterPolicyScope"] != "MessageAttributes"
-        || subscription["Endpoint"] != json!({"Fn::GetAtt": ["RunRequestQueue", "Arn"]})
-    {
-        broken
-            .push("the subscription does not deliver metric_run_requested, and nothing else, to the queue".to_owned());
+    let senders = policies.iter().flat_map(|(_, policy)| statements(policy)).filter(Statement::allows).count();
+    if senders != deliveries().len() {
+        broken.push(format!("{senders} statements let somebody send to a queue"));
     }
     broken
 }
 
-fn the_mapping_reports_single_records(template: &Value) -> Vec<String> {
+fn mappings_report_single_records(template: &Value) -> Vec<String> {
     let mappings = of_type(template, "AWS::Lambda::EventSourceMapping");
-    let [(name, mapping)] = mappings[..] else { return vec![format!("{} event source mappings", mappings.len())] };
-    let mut broken = within(template, name, &mapping["BatchSize"], "BatchSize", 1, 10);
-    let concurrency = &mapping["ScalingConfig"]["MaximumConcurrency"];
-    broken.extend(within(template, name, concurrency, "MaximumConcurrency", 2, 1_000));
-    if mapping["FunctionResponseTypes"] != json!(["ReportBatchItemFailures"]) {
-        broken.push(format!("the mapping answers to {}", mapping["FunctionResponseTypes"]));
+    let mut broken = Vec::new();
+    let mut read = BTreeSet::new();
+    for (name, mapping) in mappings {
+        broken.extend(within(template, name, &mapping["BatchSize"], "BatchSize", 1, 10));
+        let concurrency = &mapping["ScalingConfig"]["MaximumConcurrency"];
+        broken.extend(within(template, name, concurrency, "MaximumConcurrency", 2, 1_000));
+        if mapping["FunctionResponseTypes"] != json!(["ReportBatchItemFailures"]) {
+            broken.push(format!("{name} answers to {}", mapping["FunctionResponseTypes"]));
+        }
+        if mapping.get("FilterCriteria").is_some() {
+            broken.push(format!("{name} filters: records that do not match would be deleted unseen"));
+        }
+        let queue = mapping["EventSourceArn"]["Fn::GetAtt"][0].as_str().unwrap_or_default().to_owned();
+        let is_switched = mapping["Enabled"] == json!({"Ref": "RunRequestQueueEnabled"});
+        if is_switched != (queue == "RunRequestQueue") {
+            broken.push(format!("{name} cannot be switched off by its parameter, or by another's"));
+        }
+        read.insert(queue);
     }
-    if mapping["EventSourceArn"] != json!({"Fn::GetAtt": ["RunRequestQueue", "Arn"]}) {
-        broken.push("the mapping reads another queue".to_owned());
+    let expected: BTreeSet<_> = deliveries().iter().map(|(stem, ..)| format!("{stem}Queue")).collect();
+    if read != expected {
+        broken.push(format!("mappings read {read:?}, not {expected:?}"));
     }
-    if mapping["Enabled"] != json!({"Ref": "RunRequestQueueEnabled"}) {
-        broken.push("the mapping cannot be switched off by its parameter".to_owned());
+    broken
+}
+
+/// The stems of the queues of the control plane.
+const INBOUND: [&str; 4] = ["ProjectionUpdate", "RunStarted", "RunHeartbeat", "RunCompleted"];
+
+fn the_control_plane_s_queues_keep_the_laws_of_the_worker_s(template: &Value) -> Vec<String> {
+    let mut broken = Vec::new();
+    let timeout = number(property(template, "ControlFunction", "Timeout")).unwrap_or(u64::MAX / 6);
+    for stem in INBOUND {
+        let (queue, dead) = (format!("{stem}Queue"), format!("{stem}DeadLetterQueue"));
+        let looked_up = &property(template, &queue, "VisibilityTimeout")["Fn::FindInMap"];
+        let visible_after = &template["Mappings"]["TimeoutLaw"][looked_up[1].as_str().unwrap_or_default()];
+        if number(&visible_after["VisibilitySeconds"]).is_none_or(|seconds| seconds < 6 * timeout) {
+            broken.push(format!("{queue} hides a batch for less than six times {timeout} s"));
+        }
+        let redrive = property(template, &queue, "RedrivePolicy");
+        broken.extend(within(template, &queue, &redrive["maxReceiveCount"], "maxReceiveCount", 5, 1_000));
+        let told = &property(template, "ControlFunction", "Environment")["Variables"]["MAX_RECEIVE_COUNT"];
+        if redrive["deadLetterTargetArn"] != json!({"Fn::GetAtt": [dead, "Arn"]}) || told != &redrive["maxReceiveCount"]
+        {
+            broken.push(format!("dead letters of {queue} go elsewhere, or at another time than its function is told"));
+        }
+        let [kept, kept_dead] =
+            [&queue, &dead].map(|queue| bounds(template, property(template, queue, "MessageRetentionPeriod")));
+        if kept.zip(kept_dead).is_none_or(|((_, longest), (shortest, _))| shortest <= longest) {
+            broken.push(format!("{dead} keeps letters for {kept_dead:?} s, {queue} messages for {kept:?} s"));
+        }
     }
-    if mapping.get("FilterCriteria").is_some() {
-        broken.push("the mapping filters: records that do not match would be deleted unseen".to_owned());
+    broken
+}
+
+fn the_control_plane_s_role_has_the_rights_that_it_uses(template: &Value) -> Vec<String> {
+    let role = &template["Resources"]["ControlRole"]["Properties"];
+    let bucket = |suffix: &str| format!("arn:${{AWS::Partition}}:s3:::${{Bucket}}{suffix}");
+    let mut expected = BTreeSet::new();
+    let mut expect = |actions: &[&str], resource: &str| {
+        expected.extend(actions.iter().map(|action| ((*action).to_owned(), resource.to_owned())));
+    };
+    expect(&["s3:GetObject"], &bucket("/${OutputPrefix}*"));
+    expect(&["s3:ListBucket"], &bucket(""));
+    expect(&["sns:Publish"], "RunRequestedTopic");
+    for stem in INBOUND {
+        let take = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility"];
+        expect(&take, &format!("{stem}Queue"));
+        expect(&["sqs:SendMessage"], &format!("{stem}DeadLetterQueue"));
+    }
+    expect(&["logs:CreateLogStream", "logs:PutLogEvents"], "ControlLogGroup");
+    expect(&["kms:Decrypt", "kms:GenerateDataKey"], "EncryptionKey");
+    expect(&["kms:Decrypt"], "ExistingBucketKeyArn");
+    expect(&["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "*");
+    let found: BTreeSet<_> = statements(&role["Policies"]).iter().flat_map(Statement::rights).collect();
+    let more = found.difference(&expected).map(|right| format!("the control plane may {right:?}, and does not use it"));
+    let less = expected.difference(&found).map(|right| format!("the control plane may not {right:?}"));
+    let mut broken: Vec<_> = more.chain(less).collect();
+    let interfaces = "arn:${AWS::Partition}:iam::aws:policy/service-role/AWSLambdaENIManagementAccess";
+    let managed = json!({"Fn::If": ["HasSubnets", [{"Fn::Sub": interfaces}], {"Ref": "AWS::NoValue"}]});
+    if role["ManagedPolicyArns"] != managed {
+        broken.push(format!("the control plane has rights from {}", role["ManagedPolicyArns"]));
+    }
+    let listed = json!({"StringLike": {"s3:prefix": {"Fn::Sub": "${OutputPrefix}*"}}});
+    for statement in statements(&role["Policies"]) {
+        if statement.actions() == ["s3:ListBucket"] && statement.value["Condition"] != listed {
+            broken.push("the control plane lists more than outputs".to_owned());
+        }
+    }
+    broken
+}
+
+/// Without a database everything that belongs to the control plane is absent, and by default nobody calls it unsigned.
+fn the_control_plane_is_there_with_its_database_alone(template: &Value) -> Vec<String> {
+    let is_its_own = |name: &str| {
+        let is_inbound = INBOUND.iter().any(|stem| name.starts_with(stem));
+        let is_topic = ["RunStarted", "RunHeartbeat", "RunCompleted"]
+            .iter()
+            .any(|stem| name.strip_prefix(stem).is_some_and(|rest| rest.starts_with("Topic")));
+        name.starts_with("Control") || (is_inbound && !is_topic)
+    };
+    let resources = template["Resources"].as_object().unwrap().iter().filter(|(name, _)| is_its_own(name));
+    let conditions = ["DeployControl", "ApiIsPublic"];
+    let stays = |resource: &Value| !conditions.iter().any(|condition| resource["Condition"] == *condition);
+    let mut broken: Vec<_> = resources
+        .filter(|(_, resource)| stays(resource))
+        .map(|(name, _)| format!("{name} is there without a database"))
+        .collect();
+    if template["Parameters"]["ControlApiAuthType"]["Default"] != "AWS_IAM" {
+        broken.push("the URL asks for no signature".to_owned());
     }
     broken
 }

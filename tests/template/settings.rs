@@ -75,3 +75,37 @@ fn the_template_s_defaults_are_the_worker_s() {
         }
     }
 }
+
+#[cfg(feature = "control")]
+#[test]
+fn the_template_sets_the_variables_that_the_control_plane_reads_and_no_other() {
+    /// As `NOT_DEPLOYED`, of the control plane: queues are switched by their mappings, each has dead letters of its own,
+    /// and a function has no port.
+    const NOT_DEPLOYED_OF_CONTROL: [&str; 14] = [
+        "AWS_REGION",
+        "AWS_LAMBDA_LOG_LEVEL",
+        "AWS_ENDPOINT_URL",
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_ENDPOINT_URL_SNS",
+        "AWS_ENDPOINT_URL_SQS",
+        "SQS_PROJECTION_UPDATE_QUEUE_ENABLED",
+        "SQS_METRIC_RUN_STARTED_QUEUE_ENABLED",
+        "SQS_METRIC_RUN_HEARTBEAT_QUEUE_ENABLED",
+        "SQS_METRIC_RUN_COMPLETED_QUEUE_ENABLED",
+        "DEAD_LETTER_QUEUE_URL",
+        "PORT",
+        "API_ADDRESS",
+        "API_UNPROTECTED",
+    ];
+
+    /// What is right for every function as it is.
+    const RIGHT_BY_DEFAULT: [&str; 3] = ["DB_POOL_SIZE", "DB_CONNECT_TIMEOUT_SECONDS", "DB_STATEMENT_TIMEOUT_SECONDS"];
+
+    let template = expanded();
+    let set = &property(&template, "ControlFunction", "Environment")["Variables"];
+    let set: BTreeSet<_> = set.as_object().unwrap().keys().map(String::as_str).collect();
+    let read = BTreeSet::from(metrics_engine::control::config::VARIABLES);
+    let not_set: BTreeSet<_> = NOT_DEPLOYED_OF_CONTROL.into_iter().chain(RIGHT_BY_DEFAULT).collect();
+    assert!(not_set.is_subset(&read), "an exception that nobody reads");
+    assert_eq!(set, &read - &not_set);
+}

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use crate::cli::events::{self, indented, wrap};
 use crate::cli::plot::plot;
-use crate::cli::readback::Metric;
 use crate::cli::screen::{Colour, Screen};
 use crate::cli::table::table;
 use crate::event::Event;
+use crate::readback::Metric;
 
 /// Everything that happened.
 #[derive(Debug)]
