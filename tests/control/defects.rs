@@ -240,13 +240,18 @@ async fn zero_rows_are_kept_as_zero() {
 async fn an_update_takes_the_same_number_of_statements_whatever_the_number_of_metrics() {
     let mut counts = Vec::new();
     for metrics in [0, 1, 6, 60] {
-        let world = World::with_datasets(&["a", "b"]).await;
-        for number in 0..metrics {
-            world.metric(&format!("m{number}"), &["A", "B"]).await;
+        // A pool may open a connection meanwhile, which sets itself up by a statement of its own: the fewest count.
+        let mut fewest = (u64::MAX, u64::MAX);
+        for _ in 0..3 {
+            let world = World::with_datasets(&["a", "b"]).await;
+            for number in 0..metrics {
+                world.metric(&format!("m{number}"), &["A", "B"]).await;
+            }
+            let waiting = statements(world.update("a", "v1")).await;
+            let releasing = statements(world.update("b", "v1")).await;
+            fewest = (fewest.0.min(waiting), fewest.1.min(releasing));
         }
-        let waiting = statements(world.update("a", "v1")).await;
-        let releasing = statements(world.update("b", "v1")).await;
-        counts.push((waiting, releasing));
+        counts.push(fewest);
     }
     assert!(counts[0].0 > 3, "statements are counted at all: {counts:?}");
     assert!(counts.iter().all(|count| *count == counts[0]) && counts[0].0 == counts[0].1, "{counts:?}");

@@ -410,9 +410,9 @@ fn the_bucket_keeps_versions_and_ends_unfinished_uploads(template: &Value) -> Ve
         }
         let rules = bucket["LifecycleConfiguration"]["Rules"].as_array();
         let ends_uploads = |rule: &Value| {
-            let days = number(&rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]);
+            let days = bounds(template, &rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]);
             let is_everywhere = rule.get("Prefix").is_none() && rule.get("TagFilters").is_none();
-            rule["Status"] == "Enabled" && is_everywhere && days.is_some_and(|days| (1..=7).contains(&days))
+            rule["Status"] == "Enabled" && is_everywhere && days.is_some_and(|(low, high)| low >= 1 && high <= 7)
         };
         if !rules.is_some_and(|rules| rules.iter().any(ends_uploads)) {
             broken.push(format!("unfinished uploads stay in {name}"));
