@@ -52,6 +52,7 @@ impl Stage {
             ("SQS_METRIC_RUN_COMPLETED_QUEUE_URL", completed.url.clone()),
             ("DEAD_LETTER_QUEUE_URL", dead_letters.url.clone()),
             ("PORT", "0".to_owned()),
+            ("API_KEY", "0123456789abcdef0123456789abcdef".to_owned()),
         ]);
         Self { aws, world, environment, updates, started, completed, dead_letters, requests }
     }
