@@ -21,6 +21,9 @@ pub(crate) fn in_a_process_of_its_own(test_name: &str, body: impl FnOnce()) {
     }
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", test_name, "--nocapture", "--test-threads=1"]).env(MEASURED, "1");
+    // Each case has a runtime of its own, and its threads would keep what they freed in heaps of their own: the peaks of
+    // one case would count for the next. The worker has one runtime.
+    child.env("MALLOC_ARENA_MAX", "1");
     let output = child.output().unwrap();
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     assert!(output.status.success(), "{}:\n{text}", output.status);
