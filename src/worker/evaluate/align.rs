@@ -44,14 +44,20 @@ pub(super) struct Union<'a> {
 impl<'a> Union<'a> {
     /// The union of the times of `operands`.
     ///
-    /// Neighbours are merged in pairs, then the pairs, and so on: each time is moved once a round, and timelines that
-    /// are the same are not moved at all.
+    /// Times that lie on a grid, as those of days, hours or minutes do, are marked on it: each is looked at once, however
+    /// many operands there are. Others are merged, neighbours in pairs, then the pairs, and so on: each time is moved once
+    /// a round. Timelines that are the same are not moved at all.
     pub(super) fn of(operands: &[&'a Series]) -> Self {
         let mut distinct: Vec<&'a Series> = Vec::new();
         for &operand in operands {
             if !distinct.last().is_some_and(|last| last.has_same_times(operand)) {
                 distinct.push(operand);
             }
+        }
+        if distinct.len() > 2
+            && let Some(grid) = Grid::of(&distinct)
+        {
+            return Self { times: Cow::Owned(grid.marked(&distinct)) };
         }
         let mut timelines: Vec<Cow<'a, [TimeNs]>> =
             distinct.into_iter().map(|series| Cow::Borrowed(series.times())).collect();
@@ -106,6 +112,69 @@ impl<'a> Union<'a> {
             }
         }
     }
+}
+
+/// Equally spaced instants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Grid {
+    first: TimeNs,
+    step: u64,
+    count: usize,
+}
+
+/// A grid is worth it where it has no more instants than this for each time on it: it takes a bit for each.
+const MOST_INSTANTS_A_TIME: u64 = 8;
+
+impl Grid {
+    /// The coarsest grid that has all times of the series; nothing where it is too fine to be worth it.
+    fn of(series: &[&Series]) -> Option<Self> {
+        let first = series.iter().filter_map(|series| series.times().first()).min().copied()?;
+        let last = series.iter().filter_map(|series| series.times().last()).max().copied()?;
+        let time_count: usize = series.iter().map(|series| series.len()).sum();
+        let most_instants = MOST_INSTANTS_A_TIME.saturating_mul(time_count as u64);
+        let span = last.abs_diff(first);
+        let mut step = span;
+        for &time in series.iter().flat_map(|series| series.times()) {
+            let offset = time.abs_diff(first);
+            if step != 0 && offset % step != 0 {
+                step = greatest_common_divisor(offset, step);
+                if span / step >= most_instants {
+                    return None;
+                }
+            }
+        }
+        let count = usize::try_from(span.checked_div(step).unwrap_or(0)).ok()?.checked_add(1)?;
+        Some(Self { first, step, count })
+    }
+
+    /// The instants that are times of the series, which the grid has.
+    fn marked(self, series: &[&Series]) -> Vec<TimeNs> {
+        let mut marks = vec![0_u64; self.count.div_ceil(64)];
+        for &time in series.iter().flat_map(|series| series.times()) {
+            let instant = time.abs_diff(self.first).checked_div(self.step).unwrap_or(0);
+            let word = usize::try_from(instant / 64).ok().and_then(|index| marks.get_mut(index));
+            if let Some(word) = word {
+                *word |= 1 << (instant % 64);
+            }
+        }
+        let mut times = Vec::with_capacity(marks.iter().map(|word| word.count_ones() as usize).sum());
+        for (index, &word) in marks.iter().enumerate() {
+            let mut rest = word;
+            while rest != 0 {
+                let instant = index as u64 * 64 + u64::from(rest.trailing_zeros());
+                times.push(self.first.saturating_add_unsigned(instant.saturating_mul(self.step)));
+                rest &= rest - 1;
+            }
+        }
+        times
+    }
+}
+
+fn greatest_common_divisor(mut one: u64, mut other: u64) -> u64 {
+    while other != 0 {
+        (one, other) = (other, one % other);
+    }
+    one
 }
 
 /// The union of two ascending lists.
@@ -205,6 +274,40 @@ mod tests {
         let union = Union::of(&operands.iter().collect::<Vec<_>>());
         assert_eq!(union.times.as_ref(), [i64::MIN, 1, 2, 5, 9, i64::MAX]);
         assert_eq!(Union::of(&[]).len(), 0);
+    }
+
+    /// The union by merging alone.
+    fn merged(operands: &[Series]) -> Vec<TimeNs> {
+        operands.iter().fold(Vec::new(), |times, operand| merge(&times, operand.times()))
+    }
+
+    #[test]
+    fn a_union_on_a_grid_is_the_merged_one() {
+        let days = |start: i64, step: i64, count: i64| {
+            at(&(0..count).map(|index| start + index * step * 86_400).collect::<Vec<_>>())
+        };
+        let extremes = at(&[i64::MIN, i64::MAX]);
+        for operands in [
+            vec![days(0, 1, 50), days(3 * 86_400, 7, 20), days(-86_400, 2, 9), days(0, 5, 1)],
+            vec![at(&[7]), at(&[]), at(&[7]), at(&[7])],
+            vec![at(&[]), at(&[1]), at(&[]), at(&[2])],
+            vec![at(&[0, 64, 128]), at(&[63, 127]), at(&[1, 191]), days(0, 1, 1)],
+            vec![extremes.clone(), at(&[0]), extremes, at(&[-1])],
+            vec![at(&[i64::MIN]), at(&[i64::MAX]), at(&[i64::MIN])],
+        ] {
+            let union = Union::of(&operands.iter().collect::<Vec<_>>());
+            assert_eq!(union.times.as_ref(), merged(&operands), "{operands:?}");
+        }
+    }
+
+    #[test]
+    fn a_grid_is_taken_where_it_is_not_much_finer_than_its_times() {
+        let days = at(&(0..100).map(|day| day * 86_400).collect::<Vec<_>>());
+        let weeks = at(&(0..9).map(|week| week * 604_800).collect::<Vec<_>>());
+        assert_eq!(Grid::of(&[&weeks, &days]), Some(Grid { first: 0, step: 86_400, count: 100 }));
+        assert_eq!(Grid::of(&[&days, &at(&[86_401])]), None);
+        assert_eq!(Grid::of(&[&at(&[5]), &at(&[5])]), Some(Grid { first: 5, step: 0, count: 1 }));
+        assert_eq!(Grid::of(&[&at(&[])]), None);
     }
 
     #[test]

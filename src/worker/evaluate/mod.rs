@@ -46,8 +46,8 @@ pub enum Error {
 /// An expression being evaluated over series that come in slices.
 ///
 /// Equal sub-expressions are evaluated once. The result shares its operand's timeline wherever the operator keeps it.
-/// Linear in the number of observations for every operator but `composite`, which also takes the logarithm of the number
-/// of operands that differ in their times. Between two slices nothing is held but the windows of the operators.
+/// Linear in the number of observations; only `composite` also takes the logarithm of the number of operands that differ
+/// in their times, where these lie on no grid. Between two slices nothing is held but the windows of the operators.
 #[derive(Debug)]
 pub struct Evaluator {
     running: program::Running,
