@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -53,14 +54,25 @@ class Process:
         self.process.wait()
 
 
-class World:
-    """The server over one group of datasets, and the contestants that have been asked something."""
+class NoServer:
+    """Stands where the server would: nothing is asked of it."""
 
-    def __init__(self, data, group):
+    def ask(self, _):
+        return {}
+
+    def close(self):
+        pass
+
+
+class World:
+    """One group of datasets, on the server or, where it is local, as files; and the contestants that were asked."""
+
+    def __init__(self, data, group, local=False):
         workloads.generate(data, [group])
         self.folder = os.path.join(data, group)
-        self.server = Process([os.path.join(BIN, "s3"), self.folder])
-        self.env = environment(self.server.read()["endpoint"])
+        self.local = [os.path.abspath(self.folder)] if local else []
+        self.server = NoServer() if local else Process([os.path.join(BIN, "s3"), self.folder])
+        self.env = environment("http://127.0.0.1:9" if local else self.server.read()["endpoint"])
         self.contestants = {}
 
     def __enter__(self):
@@ -75,22 +87,26 @@ class World:
         if name not in self.contestants:
             command = [os.path.join(BIN, "contestant")] if name == ENGINE \
                 else [sys.executable, os.path.join(HERE, "peers.py"), name]
-            self.contestants[name] = Process(command, self.env)
+            self.contestants[name] = Process(command + self.local, self.env)
         return self.contestants[name]
 
     def restart(self, name):
         if name in self.contestants:
             self.contestants.pop(name).close()
 
-    def run(self, name, batch, output="both", concurrency=None, extra=None):
+    def run(self, name, batch, output="both", concurrency=None, extra=None, step=None):
         command = {"batch": os.path.join(self.folder, "events", f"{batch}.json"), "output": output}
         if name == ENGINE:
             command["env"] = {"OUTPUT_FORMAT": output} | (extra or {})
             if concurrency:
                 command["env"]["READ_CONCURRENCY"] = str(concurrency)
+            if step:
+                command["step"] = step
         elif concurrency:
             command["concurrency"] = concurrency
         self.server.ask("drop metrics/")
+        if self.local:
+            shutil.rmtree(os.path.join(self.folder, "metrics"), ignore_errors=True)
         self.server.ask("count")
         answer = self.contestant(name).ask(json.dumps(command))
         if answer.get("failed") or answer.get("returned"):
@@ -130,16 +146,21 @@ def show(section, rows, note=""):
         if row is None:
             print(f"| {name} | cannot | | | | | | | |")
             continue
-        requests = row["gets"] + row["heads"] + row["lists"] + row["puts"]
+        requests = f"{row['gets'] + row['heads'] + row['lists'] + row['puts']:.0f}" if "gets" in row else ""
+        read = f"{row['sent_bytes'] / 1e6:.2f}" if "gets" in row else ""
         ratio = lambda field: f"{row[field] / ours[field]:.2f}" if ours and ours[field] else ""
         print(f"| {name} | {row['seconds']:.4f} | {ratio('seconds')} | {row['cpu']:.4f} | {ratio('cpu')} "
-              f"| {row['peak_mb']:.0f} | {requests:.0f} | {row['sent_bytes'] / 1e6:.2f} | {row['rows']:.0f} |")
+              f"| {row['peak_mb']:.0f} | {requests} | {read} | {row['rows']:.0f} |")
     sys.stdout.flush()
 
 
 def latency(world, ms, tail=(0, 0)):
     world.server.ask(f"latency {ms}")
     world.server.ask(f"tail {tail[0]} {tail[1]}")
+
+
+def place(local):
+    return "local files" if local else "over S3 without latency"
 
 
 def requests(data, rounds):
@@ -151,18 +172,20 @@ def requests(data, rounds):
 
 
 def small(data, rounds):
-    """550 objects at 30 ms, at each concurrency."""
+    """550 objects at 30 ms, at each concurrency: the reading alone, and the whole run."""
     with World(data, "small") as world:
         latency(world, 30)
         for concurrency in (16, 64, 128):
             floor = math.ceil(550 / concurrency) * 0.030
+            reading = world.compare("small", [ENGINE], rounds, concurrency=concurrency, step="read")[ENGINE]
             rows = world.compare("small", [ENGINE], rounds, concurrency=concurrency)
             rows |= world.compare("small", ["polars"] if concurrency == 64 else [], max(1, rounds // 3))
             if concurrency == 64:
                 rows |= world.compare("small", ["reference", "duckdb", "datafusion"], 1, warm=0, concurrency=64)
-            show(f"550 objects at 30 ms, {concurrency} at a time", rows,
-                 f"The floor of the GETs alone is {floor:.3f} s; the engine's whole run is "
-                 f"{rows[ENGINE]['seconds'] / floor:.2f} times that.")
+            show(f"550 objects at 30 ms, {concurrency} at a time", rows | {"engine, reading alone": reading},
+                 f"The floor of the GETs alone is {floor:.3f} s; the engine's reading is "
+                 f"{reading['seconds'] / floor:.2f} times that, its whole run takes "
+                 f"{(rows[ENGINE]['seconds'] - reading['seconds']) / 0.030:.1f} x 30 ms more.")
 
 
 def tail(data, rounds):
@@ -177,8 +200,11 @@ def tail(data, rounds):
 
 def seventeen(data, rounds):
     """A metric over 825 small files, no latency: CPU decides."""
-    with World(data, "small") as world:
-        show("825 small files of the 17-series dataset", world.compare("seventeen", [ENGINE, *PEERS], rounds))
+    for local in (True, False):
+        with World(data, "small", local) as world:
+            rows = world.compare("seventeen", [ENGINE, *PEERS], rounds, warm=2)
+            rows["engine, reading alone"] = world.compare("seventeen", [ENGINE], rounds, step="read")[ENGINE]
+            show(f"825 small files of the 17-series dataset, {place(local)}", rows)
 
 
 def groups(data, rounds):
@@ -191,28 +217,34 @@ def groups(data, rounds):
 
 
 def wide(data, rounds):
-    with World(data, "wide") as world:
-        show("composite over 500 series x 5,000 points", world.compare("wide", [ENGINE, *PEERS], rounds))
+    for local in (True, False):
+        with World(data, "wide", local) as world:
+            rows = world.compare("wide", [ENGINE, *PEERS], rounds)
+            show(f"composite over 500 series x 5,000 points, {place(local)}", rows)
 
 
 def minutes(data, rounds):
-    with World(data, "minutes") as world:
+    with World(data, "minutes", local=True) as world:
         for name in workloads.MINUTES:
+            reading = world.compare(name, [ENGINE], max(1, rounds // 2), step="read")[ENGINE]
             for output in ("parquet", "both"):
                 peers = ["polars", "duckdb", "datafusion"] if output == "parquet" else ["polars"]
                 rows = world.compare(name, [ENGINE, *peers], max(1, rounds // 2), output=output)
-                show(f"{name}, 5.26 M rows a series, output {output}", rows)
+                rows["engine, reading alone"] = reading
+                show(f"{name}, 5.26 M rows a series, local, output {output}", rows)
         rows = world.compare("minute.sma", ["reference"], 1, warm=0)
         show("minute.sma, the reference", rows)
 
 
 def shared(data, rounds):
-    with World(data, "shared") as world:
-        for ms in (0, 15):
-            latency(world, ms)
+    for local, ms in ((True, 0), (False, 15)):
+        with World(data, "shared", local) as world:
+            if not local:
+                latency(world, ms)
             for name in ("ordered", "shuffled"):
                 rows = world.compare(name, [ENGINE, "polars", "datafusion", "duckdb"], max(1, rounds // 2))
-                show(f"3 of 2,000 series in 10^8 rows, {name}, first byte after {ms} ms", rows)
+                where = "local" if local else f"first byte after {ms} ms"
+                show(f"3 of 2,000 series in 10^8 rows, {name}, {where}", rows)
 
 
 def memory(data, rounds):
@@ -225,13 +257,18 @@ def memory(data, rounds):
 
 
 def cold(data, rounds):
-    command = [os.path.join(BIN, "cold_start"), str(10 * rounds), os.path.join(BIN, "hello"), os.path.join(BIN, "worker")]
-    starts = json.loads(subprocess.run(command, env=environment("http://127.0.0.1:9"), stdout=subprocess.PIPE,
-                                       check=True).stdout)
+    with World(data, "small") as world:
+        command = [os.path.join(BIN, "cold_start"), str(10 * rounds), os.path.join(BIN, "hello"),
+                   os.path.join(BIN, "worker")]
+        starts = json.loads(subprocess.run(command, env=world.env, stdout=subprocess.PIPE, check=True).stdout)
     print("\n### from exec to the first poll\n\n| | median ms | best ms |\n|---|---|---|")
     for program, found in starts:
         print(f"| {os.path.basename(program)} | {statistics.median(found):.1f} | {min(found):.1f} |")
     RESULTS["cold start"] = {os.path.basename(program): statistics.median(found) for program, found in starts}
+    entropy = json.loads(subprocess.run([os.path.join(BIN, "entropy")], stdout=subprocess.PIPE, check=True).stdout)
+    print(f"\nThe first random bytes of a process, for TLS: {entropy['ring_ms']:.2f} ms by ring, "
+          f"{entropy['aws_lc_ms']:.2f} ms by AWS-LC with the processor's jitter.")
+    RESULTS["entropy"] = entropy
 
 
 def size(data, rounds):
@@ -243,8 +280,38 @@ def size(data, rounds):
     RESULTS["size"] = sizes
 
 
+# Dollars, eu-west-1, x86, without the free tier: aws.amazon.com/lambda/pricing and aws.amazon.com/s3/pricing.
+GB_SECOND, INVOCATION = 0.0000166667, 0.20 / 1e6
+READ_REQUEST, WRITE_REQUEST = 0.0004 / 1e3, 0.005 / 1e3
+# A function has a core's time in proportion to its memory, one whole core at this size.
+MB_OF_A_CORE = 1_769
+
+
+def cost(data, rounds):
+    """GB-seconds, requests and dollars of a run at three memory sizes, from measured CPU time, waiting and requests."""
+    print("\n### cost of a run\n\n| workload | who | MB | s | GB-s | GETs | LISTs, PUTs | $ for 1,000 runs |\n|---|---|---|---|---|---|---|---|")
+    for group, batch in (("small", "small"), ("small", "seventeen"), ("wide", "wide"), ("minutes", "minute.sma")):
+        with World(data, group) as world:
+            latency(world, 15)
+            rows = world.compare(batch, [ENGINE], rounds) | world.compare(batch, ["reference"], 1, warm=1)
+        RESULTS[f"cost of {batch}"] = rows
+        for name, row in rows.items():
+            waiting = max(0.0, row["seconds"] - row["cpu"])
+            for memory_mb in (256, 512, 1_769):
+                if row["peak_mb"] > memory_mb:
+                    print(f"| {batch} | {name} | {memory_mb} | does not fit: {row['peak_mb']:.0f} MB | | | | |")
+                    continue
+                seconds = waiting + row["cpu"] * MB_OF_A_CORE / memory_mb
+                gb_seconds = seconds * memory_mb / 1_024
+                reads, writes = row["gets"] + row["heads"], row["lists"] + row["puts"]
+                dollars = gb_seconds * GB_SECOND + INVOCATION + reads * READ_REQUEST + writes * WRITE_REQUEST
+                print(f"| {batch} | {name} | {memory_mb} | {seconds:.2f} | {gb_seconds:.3f} | {reads:.0f} | {writes:.0f} "
+                      f"| {dollars * 1_000:.4f} |")
+    sys.stdout.flush()
+
+
 SECTIONS = {function.__name__: function for function in
-            (requests, small, tail, seventeen, groups, wide, minutes, shared, memory, cold, size)}
+            (requests, small, tail, seventeen, groups, wide, minutes, shared, memory, cold, size, cost)}
 
 
 def main():

@@ -1,11 +1,11 @@
 """One peer of the engine as a contestant: reads the series of a request from S3, evaluates, writes JSONL and Parquet.
 
-usage: peers.py reference|polars|duckdb|datafusion; then as for contestant.rs, a line of JSON for each batch:
-{"batch": FILE, "output": "both"|"parquet"|"none", "concurrency": N}. Every peer does what its users would write: list,
-scan with the columns and the series pushed down, outer join, evaluate, encode, one PUT for each file by the same client.
+usage: peers.py reference|polars|duckdb|datafusion [FOLDER], the folder being read and written in the place of S3; then
+as for contestant.rs, a line of JSON for each batch: {"batch": FILE, "output": "both"|"parquet"|"none", "concurrency": N}.
+Every peer does what its users would write: list, scan with the columns and the series pushed down, outer join,
+evaluate, encode, one PUT for each file by the same client.
 """
 
-import functools
 import io
 import json
 import os
@@ -14,27 +14,59 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import boto3
-import botocore.config
-
-ENDPOINT = os.environ["AWS_ENDPOINT_URL"]
-KEY, SECRET = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
 BUCKET = "bench"
 DAY_NS = 86_400_000_000_000
 
 
-@functools.cache
-def s3():
-    return boto3.client("s3", config=botocore.config.Config(max_pool_connections=64))
+class Bucket:
+    """The objects on S3."""
+
+    def __init__(self):
+        import boto3
+        import botocore.config
+        self.endpoint = os.environ["AWS_ENDPOINT_URL"]
+        self.key, self.secret = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
+        self.s3 = boto3.client("s3", config=botocore.config.Config(max_pool_connections=64))
+
+    def url(self, key):
+        return f"s3://{BUCKET}/{key}"
+
+    def listing(self, prefix):
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+    def get(self, key):
+        return self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+    def put(self, key, body):
+        self.s3.put_object(Bucket=BUCKET, Key=key, Body=body)
 
 
-def listing(prefix):
-    pages = s3().get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
-    return [item["Key"] for page in pages for item in page.get("Contents", [])]
+class Folder:
+    """The same objects as files."""
+
+    def __init__(self, root):
+        self.root = root
+
+    def url(self, key):
+        return os.path.join(self.root, key)
+
+    def listing(self, prefix):
+        found = [os.path.join(at, name) for at, _, names in os.walk(self.url(prefix)) for name in names]
+        return sorted(os.path.relpath(path, self.root) for path in found)
+
+    def get(self, key):
+        with open(self.url(key), "rb") as file:
+            return file.read()
+
+    def put(self, key, body):
+        os.makedirs(os.path.dirname(self.url(key)), exist_ok=True)
+        with open(self.url(key), "wb") as file:
+            file.write(body)
 
 
-def put(key, body):
-    s3().put_object(Bucket=BUCKET, Key=key, Body=body)
+STORE = Folder(sys.argv[2]) if len(sys.argv) > 2 else Bucket()
+IS_LOCAL = isinstance(STORE, Folder)
 
 
 def leaves(expression):
@@ -53,14 +85,16 @@ class Reference:
         import pyarrow.dataset as ds
         import pyarrow.fs as fs
         self.pd, self.pa, self.ds = pd, pa, ds
-        self.files = fs.S3FileSystem(endpoint_override=ENDPOINT.removeprefix("http://"), scheme="http",
-                                     access_key=KEY, secret_key=SECRET, region="us-east-1")
+        self.files = fs.LocalFileSystem() if IS_LOCAL else fs.S3FileSystem(
+            endpoint_override=STORE.endpoint.removeprefix("http://"), scheme="http", access_key=STORE.key,
+            secret_key=STORE.secret, region="us-east-1")
 
     def concurrency(self, count):
         self.pa.set_io_thread_count(count)
 
     def read(self, folder, code, shared):
-        paths = [f"{BUCKET}/{key}" for key in listing(f"{folder}all/" if shared else f"{folder}{code}/")]
+        keys = STORE.listing(f"{folder}all/" if shared else f"{folder}{code}/")
+        paths = [STORE.url(key).removeprefix("s3://") for key in keys]
         dataset = self.ds.dataset(paths, format="parquet", filesystem=self.files)
         is_named = "internal_series_code" in dataset.schema.names
         wanted = self.ds.field("internal_series_code") == code if is_named else None
@@ -108,16 +142,17 @@ class Polars:
     def __init__(self):
         import polars as pl
         self.pl = pl
-        self.options = {"aws_endpoint_url": ENDPOINT, "aws_access_key_id": KEY, "aws_secret_access_key": SECRET,
-                        "aws_region": "us-east-1", "aws_allow_http": "true"}
+        self.options = None if IS_LOCAL else {
+            "aws_endpoint_url": STORE.endpoint, "aws_access_key_id": STORE.key, "aws_secret_access_key": STORE.secret,
+            "aws_region": "us-east-1", "aws_allow_http": "true"}
 
     def concurrency(self, count):
         pass
 
     def scan(self, folder, code, shared, name):
         pl = self.pl
-        keys = listing(f"{folder}all/" if shared else f"{folder}{code}/")
-        frame = pl.scan_parquet([f"s3://{BUCKET}/{key}" for key in keys], storage_options=self.options,
+        keys = STORE.listing(f"{folder}all/" if shared else f"{folder}{code}/")
+        frame = pl.scan_parquet([STORE.url(key) for key in keys], storage_options=self.options,
                                 glob=False, hive_partitioning=False)
         if shared:
             frame = frame.filter(pl.col("internal_series_code").cast(pl.String) == code)
@@ -240,18 +275,21 @@ class Duckdb(Sql):
         found = [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names
                  if name.endswith(".duckdb_extension")]
         self.database.execute(f"LOAD '{found[0]}'")
-        for name, value in (("s3_endpoint", ENDPOINT.removeprefix("http://")), ("s3_access_key_id", KEY),
-                            ("s3_secret_access_key", SECRET), ("s3_url_style", "path"), ("s3_region", "us-east-1")):
+        self.database.execute("SET TimeZone='UTC'; SET enable_object_cache=false")
+        if IS_LOCAL:
+            return
+        for name, value in (("s3_endpoint", STORE.endpoint.removeprefix("http://")), ("s3_access_key_id", STORE.key),
+                            ("s3_secret_access_key", STORE.secret), ("s3_url_style", "path"),
+                            ("s3_region", "us-east-1"), ("s3_use_ssl", "false")):
             self.database.execute(f"SET {name}='{value}'")
-        self.database.execute("SET s3_use_ssl=false; SET TimeZone='UTC'; SET enable_object_cache=false")
 
     def concurrency(self, count):
         self.database.execute(f"SET threads={count}")
 
     def run(self, folder, expression, codes, shared):
         def source(code):
-            keys = listing(f"{folder}all/" if shared else f"{folder}{code}/")
-            urls = ", ".join(f"'s3://{BUCKET}/{key}'" for key in keys)
+            keys = STORE.listing(f"{folder}all/" if shared else f"{folder}{code}/")
+            urls = ", ".join(f"'{STORE.url(key)}'" for key in keys)
             scan = f"read_parquet([{urls}], hive_partitioning=false)"
             return f"(SELECT obs_time, value FROM {scan} WHERE internal_series_code = '{code}')" if shared else scan
         return self.database.execute(self.query(expression, codes, source)).to_arrow_table()
@@ -262,8 +300,9 @@ class Datafusion(Sql):
         from datafusion import SessionContext
         from datafusion.object_store import AmazonS3
         self.new_context = SessionContext
-        self.store = AmazonS3(bucket_name=BUCKET, region="us-east-1", access_key_id=KEY, secret_access_key=SECRET,
-                              endpoint=ENDPOINT, allow_http=True)
+        self.store = None if IS_LOCAL else AmazonS3(
+            bucket_name=BUCKET, region="us-east-1", access_key_id=STORE.key, secret_access_key=STORE.secret,
+            endpoint=STORE.endpoint, allow_http=True)
 
     def concurrency(self, count):
         pass
@@ -272,12 +311,13 @@ class Datafusion(Sql):
         if has_lag(expression):
             raise NotImplementedError("no ASOF JOIN")
         context = self.new_context()
-        context.register_object_store("s3://", self.store, None)
+        if self.store:
+            context.register_object_store("s3://", self.store, None)
         if shared:
-            context.register_parquet("shared", f"s3://{BUCKET}/{folder}all/")
+            context.register_parquet("shared", STORE.url(f"{folder}all/"))
         else:
             for number, code in enumerate(codes):
-                context.register_parquet(f"s{number}", f"s3://{BUCKET}/{folder}{code}/")
+                context.register_parquet(f"s{number}", STORE.url(f"{folder}{code}/"))
 
         def source(code):
             if shared:
@@ -310,16 +350,16 @@ def main():
         try:
             for request in requests:
                 dataset = next(iter(request["catalog"]["datasets"].values()))
-                manifest = json.loads(s3().get_object(Bucket=BUCKET, Key=dataset["manifestPath"])["Body"].read())
+                manifest = json.loads(STORE.get(dataset["manifestPath"]))
                 expression, codes = request["expressionJson"], leaves(request["expressionJson"])
                 shared = manifest["parquet_files"][0].startswith("all/")
                 result = peer.run(dataset["projectionsPath"], expression, codes, shared)
                 rows += peer.rows(result)
                 base = f"metrics/{request['metricCode']}/{sys.argv[1]}"
                 if command.get("output", "both") in ("both", "jsonl"):
-                    put(f"{base}/metrics.jsonl", peer.jsonl(result))
+                    STORE.put(f"{base}/metrics.jsonl", peer.jsonl(result))
                 if command.get("output", "both") in ("both", "parquet"):
-                    put(f"{base}/metrics.parquet", peer.parquet(result))
+                    STORE.put(f"{base}/metrics.parquet", peer.parquet(result))
         except NotImplementedError as reason:
             print(json.dumps({"skipped": str(reason)}), flush=True)
             continue

@@ -18,6 +18,8 @@ use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig, identity::Ide
 use aws_sdk_s3::config::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_http_client::{Builder as HttpClientBuilder, tls};
 
+use crate::keys::Prefix;
+
 /// Within a region a connection takes milliseconds; a lost SYN is sent again after one second, and a second loss
 /// means that another address should be tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(2_500);
@@ -78,6 +80,10 @@ const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The part of the cold start that credentials may take: Lambda allows ten seconds for all of it.
 const CREDENTIALS_WARM_UP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The part of the cold start that the first connection to S3 may take. Within a region it takes some milliseconds, and
+/// some more on a fraction of a core; what takes longer is better left to the first run, which has the time.
+const CONNECTION_WARM_UP_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Where the SDK warns of every object that was uploaded in parts with a checksum of parts, which no reader can verify.
 pub const CHECKSUM_WARNINGS: &str = "aws_sdk_s3::http_response_checksum";
@@ -142,7 +148,7 @@ pub async fn clients_with_credentials(settings: &AwsSettings, credentials: Share
 fn loader(settings: &AwsSettings) -> ConfigLoader {
     // The same crate and cryptography as the SDK's own client, so that there is one TLS stack in the binary.
     let http_client = HttpClientBuilder::new()
-        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .build_https();
     let retries = RetryConfig::standard()
@@ -186,6 +192,18 @@ async fn warm_credentials(shared: &SdkConfig) {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => tracing::debug!(%error, "no credentials at start"),
         Err(_) => tracing::debug!("credentials took too long at start"),
+    }
+}
+
+/// Opens a connection to S3 with a listing of one key, while the whole processor is the cold start's: the first run finds
+/// it open, and the others of a run take its TLS session up. A failure is no reason not to start.
+pub async fn warm_connection(s3: &aws_sdk_s3::Client, bucket: &str, prefix: &Prefix) {
+    let once = aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled());
+    let listing = s3.list_objects_v2().bucket(bucket).prefix(prefix.as_str()).max_keys(1);
+    match tokio::time::timeout(CONNECTION_WARM_UP_TIMEOUT, listing.customize().config_override(once).send()).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!(reason = failure::chain(&error), "no connection to S3 at start"),
+        Err(_) => tracing::debug!("the connection to S3 took too long at start"),
     }
 }
 

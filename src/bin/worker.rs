@@ -1,5 +1,6 @@
 //! The worker: cold start, then one SQS batch after the other, from Lambda or, with `--poll`, from the queue itself.
 
+use std::io::Write;
 use std::sync::Arc;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
@@ -8,17 +9,30 @@ use metrics_engine::config::{Config, read_env_file};
 use metrics_engine::worker::{batch, deadline::Deadline};
 use metrics_engine::{aws, poll, telemetry};
 
-/// The worker of the metrics engine, as a Lambda function unless told otherwise
-#[derive(clap::Parser)]
-#[command(name = "worker", version)]
-struct Arguments {
-    /// Take requests from AWS_SQS_RUN_REQUEST_QUEUE_URL until SIGTERM or SIGINT comes; reads .env
-    #[arg(long)]
-    poll: bool,
-}
+const USAGE: &str = "\
+The worker of the metrics engine, as a Lambda function unless told otherwise
+
+Usage: worker [--poll]
+
+Options:
+      --poll     Take requests from AWS_SQS_RUN_REQUEST_QUEUE_URL until SIGTERM or SIGINT comes; reads .env
+  -h, --help     Print help
+  -V, --version  Print version
+";
 
 fn main() -> anyhow::Result<()> {
-    let is_polling = <Arguments as clap::Parser>::parse().poll;
+    // A library for one option would be a hundredth of what Lambda loads at each start.
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let is_polling = match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => false,
+        ["--poll"] => true,
+        ["-h" | "--help"] => return Ok(write!(std::io::stdout(), "{USAGE}")?),
+        ["-V" | "--version"] => return Ok(writeln!(std::io::stdout(), "worker {}", env!("CARGO_PKG_VERSION"))?),
+        [unknown, ..] => {
+            write!(std::io::stderr(), "error: unexpected argument '{unknown}' found\n\n{USAGE}")?;
+            std::process::exit(2);
+        }
+    };
     if is_polling {
         read_env_file(".env".as_ref())?;
     }
@@ -36,7 +50,11 @@ fn main() -> anyhow::Result<()> {
 
 async fn serve_lambda(config: Config) -> anyhow::Result<()> {
     let collector = telemetry::embedded_metrics("worker")?;
-    let (ports, storage) = aws::ports::ports(aws::clients(&config.aws).await, &config, Arc::new(now));
+    let clients = aws::clients(&config.aws).await;
+    if let Some(prefix) = config.rules.input_prefixes.iter().next() {
+        aws::warm_connection(&clients.s3, &config.rules.bucket, prefix).await;
+    }
+    let (ports, storage) = aws::ports::ports(clients, &config, Arc::new(now));
     let handler = async |event: LambdaEvent<SqsEvent>| -> Result<SqsBatchResponse, Error> {
         let deadline = Deadline::from_unix_ms(event.context.deadline, now());
         let span = telemetry::invocation(&event.context.request_id, event.context.xray_trace_id.as_deref());

@@ -12,8 +12,8 @@
 //! `git` see: not a change that keeps the size within one tick of the file system's clock.
 
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -84,17 +84,35 @@ impl FolderStorage {
         Ok(path)
     }
 
+    /// Opens an object's file, in one step where the system can refuse symbolic links itself.
+    fn open(&self, key: &Key) -> Result<io::Result<File>, Error> {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+            if key.segments().next() != Some(RESERVED) {
+                // The root's own path is canonical, so that no link on it is refused either.
+                let path = self.root.join(key.as_str());
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+                match openat2(CWD, &path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+                    Ok(file) => return Ok(Ok(file.into())),
+                    Err(error) if is_absence(&error.into()) => return Ok(Err(error.into())),
+                    // A link, which is refused below with its name; or a system that does not know the call.
+                    Err(_) => {}
+                }
+            }
+        }
+        Ok(File::open(self.path("get", key.as_str())?))
+    }
+
     fn read(&self, key: &Key, range: &ByteRange, if_match: Option<&ETag>) -> Result<Object, Error> {
         let failed = |error: &io::Error| failed("get", key.as_str(), error);
         // The file that is open stays the one it is, whatever is renamed over its name.
-        let (mut file, metadata) = match File::open(self.path("get", key.as_str())?) {
-            Ok(file) => {
-                let metadata = file.metadata().map_err(|error| failed(&error))?;
-                (file, metadata)
-            }
+        let file = match self.open(key)? {
+            Ok(file) => file,
             Err(error) if is_absence(&error) => return Err(Error::NotFound { key: key.to_string() }),
             Err(error) => return Err(failed(&error)),
         };
+        let metadata = file.metadata().map_err(|error| failed(&error))?;
         if !metadata.is_file() {
             return Err(Error::NotFound { key: key.to_string() });
         }
@@ -103,9 +121,17 @@ impl FolderStorage {
             return Err(Error::Precondition { key: key.to_string() });
         }
         let wanted = range.within(usize::try_from(metadata.len()).unwrap_or(usize::MAX));
-        let mut bytes = Vec::with_capacity(wanted.len());
-        file.seek(SeekFrom::Start(wanted.start as u64)).map_err(|error| failed(&error))?;
-        file.take(wanted.len() as u64).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
+        let mut bytes = vec![0; wanted.len()];
+        let mut length = 0;
+        while length < bytes.len() {
+            match file.read_at(&mut bytes[length..], (wanted.start + length) as u64) {
+                // Another program has cut the file meanwhile.
+                Ok(0) => bytes.truncate(length),
+                Ok(read) => length += read,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(&error)),
+            }
+        }
         Ok(Object { bytes: bytes.into(), etag, size_bytes: metadata.len() })
     }
 

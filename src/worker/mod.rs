@@ -355,7 +355,9 @@ pub async fn read_planned(
     Ok(read::read(read_plan, storage, &read_settings(config), progress).await?)
 }
 
-fn read_settings(config: &Config) -> read::ReadSettings {
+/// How the worker reads.
+#[must_use]
+pub fn read_settings(config: &Config) -> read::ReadSettings {
     read::ReadSettings {
         concurrency: config.read_concurrency,
         page_bytes_limit: config.page_bytes_limit,
