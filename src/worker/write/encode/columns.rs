@@ -2,40 +2,42 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampNanosecondArray};
-use arrow::buffer::{NullBuffer, ScalarBuffer};
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
+use parquet::basic::{
+    BrotliLevel, Compression, Encoding, GzipLevel, LogicalType, Repetition, TimeUnit, Type as Physical, ZstdLevel,
+};
+use parquet::data_type::{DoubleType, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::Type;
 
 use crate::config::OutputCompression;
 use crate::series::{Series, TimeNs};
 
-/// Rows are handed to the writer in batches of so many, the last one excepted, however they come in: it looks at sizes
-/// after each thousand (1,024) of a batch, so where pages end depends on the batches. A row group is a whole number of
-/// them.
-const BATCH_ROWS: usize = 16 << 10;
-
-/// The rows of a row group: what the writer holds back before its bytes are there.
+/// The rows of a row group. They wait here, and are written when all of them are there: so the file is the same however
+/// the rows come in.
 const ROW_GROUP_ROWS: usize = 1 << 20;
+
+/// Levels and present values are made for so many rows at a time.
+const BATCH_ROWS: usize = 8 << 10;
 
 /// Writes `obs_time` timestamp[ns, UTC] and `value` double; null is null, infinities are what they are.
 pub(super) struct Columns {
     times: Vec<TimeNs>,
     values: Vec<f64>,
-    writer: ArrowWriter<Vec<u8>>,
+    writer: SerializedFileWriter<Vec<u8>>,
 }
 
 impl Columns {
     /// Before the first row.
     pub(super) fn new(compression: OutputCompression) -> Result<Self, ParquetError> {
+        // Times ascend and never repeat: their differences take a byte or two, a dictionary of them would be all of them.
         let properties = WriterProperties::builder()
             .set_compression(codec(compression))
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .set_column_dictionary_enabled("obs_time".into(), false)
+            .set_column_encoding("obs_time".into(), Encoding::DELTA_BINARY_PACKED)
             .build();
-        let schema = batch(Vec::new(), Vec::new())?.schema();
-        let writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))?;
+        let writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema()?), Arc::new(properties))?;
         Ok(Self { times: Vec::new(), values: Vec::new(), writer })
     }
 
@@ -43,39 +45,59 @@ impl Columns {
     pub(super) fn write(&mut self, series: &Series) -> Result<Vec<u8>, ParquetError> {
         let (mut times, mut values) = (series.times(), series.values());
         while !times.is_empty() {
-            let count = times.len().min(BATCH_ROWS - self.times.len());
+            let count = times.len().min(ROW_GROUP_ROWS - self.times.len());
             self.times.extend_from_slice(&times[..count]);
             self.values.extend_from_slice(&values[..count]);
             (times, values) = (&times[count..], &values[count..]);
-            if self.times.len() == BATCH_ROWS {
-                self.flush()?;
+            if self.times.len() == ROW_GROUP_ROWS {
+                self.write_row_group()?;
             }
         }
         Ok(std::mem::take(self.writer.inner_mut()))
     }
 
-    fn flush(&mut self) -> Result<(), ParquetError> {
-        let times = std::mem::replace(&mut self.times, Vec::with_capacity(BATCH_ROWS));
-        let values = std::mem::replace(&mut self.values, Vec::with_capacity(BATCH_ROWS));
-        self.writer.write(&batch(times, values)?)
+    fn write_row_group(&mut self) -> Result<(), ParquetError> {
+        let mut row_group = self.writer.next_row_group()?;
+        if let Some(mut column) = row_group.next_column()? {
+            column.typed::<Int64Type>().write_batch(&self.times, None, None)?;
+            column.close()?;
+        }
+        if let Some(mut column) = row_group.next_column()? {
+            let writer = column.typed::<DoubleType>();
+            let (mut present, mut levels) = (Vec::with_capacity(BATCH_ROWS), Vec::with_capacity(BATCH_ROWS));
+            for values in self.values.chunks(BATCH_ROWS) {
+                present.clear();
+                present.extend(values.iter().filter(|value| !value.is_nan()));
+                levels.clear();
+                levels.extend(values.iter().map(|value| i16::from(!value.is_nan())));
+                writer.write_batch(&present, Some(&levels), None)?;
+            }
+            column.close()?;
+        }
+        row_group.close()?;
+        self.times.clear();
+        self.values.clear();
+        Ok(())
     }
 
     /// The rest of the file.
     pub(super) fn finish(mut self) -> Result<Vec<u8>, ParquetError> {
         if !self.times.is_empty() {
-            self.flush()?;
+            self.write_row_group()?;
         }
         self.writer.into_inner()
     }
 }
 
-fn batch(times: Vec<TimeNs>, values: Vec<f64>) -> Result<RecordBatch, ParquetError> {
-    let nulls = NullBuffer::from_iter(values.iter().map(|value| !value.is_nan()));
-    let times = TimestampNanosecondArray::from(times).with_timezone("UTC");
-    let values = Float64Array::new(ScalarBuffer::from(values), Some(nulls));
-    let columns: [(&str, ArrayRef, bool); 2] =
-        [("obs_time", Arc::new(times), false), ("value", Arc::new(values), true)];
-    Ok(RecordBatch::try_from_iter_with_nullable(columns)?)
+fn schema() -> Result<Type, ParquetError> {
+    let utc_nanoseconds = LogicalType::timestamp(true, TimeUnit::NANOS);
+    let time = Type::primitive_type_builder("obs_time", Physical::INT64)
+        .with_repetition(Repetition::REQUIRED)
+        .with_logical_type(Some(utc_nanoseconds))
+        .build()?;
+    let value =
+        Type::primitive_type_builder("value", Physical::DOUBLE).with_repetition(Repetition::OPTIONAL).build()?;
+    Type::group_type_builder("schema").with_fields(vec![Arc::new(time), Arc::new(value)]).build()
 }
 
 fn codec(compression: OutputCompression) -> Compression {
