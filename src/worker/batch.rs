@@ -20,7 +20,10 @@ use crate::config::Config;
 use crate::event::Event;
 use crate::manifest::Failed;
 use crate::request::{self, Run, RunRequest};
+use crate::storage::hedged::Hedged;
+use crate::storage::inputs::Inputs;
 use crate::storage::open_uploads::OpenUploads;
+use crate::storage::shared::SharedReads;
 use crate::telemetry;
 use crate::worker::deadline::Deadline;
 use crate::worker::heartbeat::Progress;
@@ -78,6 +81,7 @@ pub async fn handle_records(
     deadline: &Deadline,
 ) -> Vec<String> {
     let groups = by_group(records);
+    let (ports, hedged) = &reading_once(ports, config);
     let handled = groups.iter().map(|records| handle_group(records, ports, config, deadline));
     let mut identifiers: Vec<String> = Vec::new();
     for identifier in join_all(handled).await.into_iter().flatten() {
@@ -87,7 +91,17 @@ pub async fn handle_records(
         }
     }
     telemetry::batch_items_failed(identifiers.len());
+    telemetry::s3_hedged_requests(hedged.extra_count());
     identifiers
+}
+
+/// The records of a batch mostly read the same: what one has read, the others need not ask for; and what comes late is
+/// asked for a second time, for all of them.
+fn reading_once(ports: &Ports, config: &Config) -> (Ports, Arc<Hedged>) {
+    let inputs = Inputs::new(config.rules.input_prefixes.clone(), config.rules.output_prefixes.clone());
+    let hedged = Arc::new(Hedged::new(Arc::clone(&ports.storage), inputs.clone()));
+    let storage = Arc::new(SharedReads::new(hedged.clone(), inputs));
+    (Ports { storage, ..ports.clone() }, hedged)
 }
 
 pub(crate) fn failure(identifier: String) -> BatchItemFailure {
