@@ -11,6 +11,7 @@ use crate::aws::AwsSettings;
 use crate::expression;
 use crate::keys::{DataFile, Prefixes};
 use crate::request::Rules;
+use crate::worker::computing::Computing;
 use crate::worker::evaluate::Calendar;
 use crate::worker::publish::{TopicArn, Topics};
 use crate::worker::queue::QueueUrls;
@@ -49,6 +50,8 @@ pub struct Config {
     pub observation_limit: u64,
     /// With how many observations a slice of the input is worked on. No variable: nothing but memory depends on it.
     pub slice_observations: usize,
+    /// Where long computations run. No variable: only simulations have them run in place.
+    pub computing: Computing,
     /// `LOG_LEVEL`, or `AWS_LAMBDA_LOG_LEVEL`.
     pub log_level: tracing::Level,
     /// `PROMETHEUS_PORT`: where the polling mode serves its metrics; nowhere with port 0.
@@ -170,6 +173,7 @@ impl Config {
                 page_bytes_limit,
                 observation_limit,
                 slice_observations: SLICE_OBSERVATIONS,
+                computing: Computing::OnThreads,
                 log_level,
                 prometheus_address,
             }),

@@ -32,12 +32,13 @@ const DURATION: &str = "metric_run_duration_seconds";
 const READ: &str = "s3_read_mb";
 const WRITTEN: &str = "s3_write_mb";
 const REQUESTS: &str = "s3_requests_total";
+const HEDGED: &str = "s3_hedged_requests_total";
 const REJECTED: &str = "records_rejected_total";
 const ITEMS_FAILED: &str = "batch_items_failed_total";
 
 /// Every metric that is emitted.
-pub const METRICS: [&str; 10] =
-    [STARTED, SUCCEEDED, FAILED, SKIPPED, DURATION, READ, WRITTEN, REQUESTS, REJECTED, ITEMS_FAILED];
+pub const METRICS: [&str; 11] =
+    [STARTED, SUCCEEDED, FAILED, SKIPPED, DURATION, READ, WRITTEN, REQUESTS, HEDGED, REJECTED, ITEMS_FAILED];
 
 /// The target of the spans around the steps of a run, which are there at the level `debug` alone.
 pub const STEPS: &str = "metrics_engine::steps";
@@ -87,7 +88,7 @@ pub fn prometheus_metrics(service: &'static str, address: SocketAddr) -> anyhow:
     };
     install().map_err(|error| anyhow::anyhow!("metrics cannot be served on {address}: {error}"))?;
     describe();
-    for name in [STARTED, SUCCEEDED, SKIPPED, REQUESTS, REJECTED, ITEMS_FAILED] {
+    for name in [STARTED, SUCCEEDED, SKIPPED, REQUESTS, HEDGED, REJECTED, ITEMS_FAILED] {
         counter!(name).absolute(0);
     }
     for code in ErrorCode::ALL {
@@ -116,6 +117,7 @@ fn describe() {
     describe_histogram!(READ, "Input read for a run, in megabytes");
     describe_histogram!(WRITTEN, "Data written for a run, in megabytes");
     describe_counter!(REQUESTS, Unit::Count, "Requests to S3");
+    describe_counter!(HEDGED, Unit::Count, "Reads of inputs that were late and asked for twice");
     describe_counter!(REJECTED, Unit::Count, "Records sent to the dead-letter queue as they came");
     describe_counter!(ITEMS_FAILED, Unit::Count, "Records given back to their queue");
 }
@@ -159,6 +161,11 @@ pub fn s3_requests(count: u64) {
 
 /// CloudWatch's megabyte.
 const BYTES_PER_MEGABYTE: f64 = 1_000_000.0;
+
+/// Reads of inputs were late and asked for a second time.
+pub fn s3_hedged_requests(count: u64) {
+    counter!(HEDGED).increment(count);
+}
 
 /// Bytes as megabytes; exact up to 2^53 bytes.
 #[expect(clippy::cast_precision_loss, reason = "a metric of nine petabytes may be off by a byte")]

@@ -4,6 +4,9 @@
 #[path = "support/world.rs"]
 mod world;
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -248,6 +251,58 @@ async fn heartbeats_tell_progress_and_stop_before_the_completed_event() {
     assert!(progress.len() > 5, "{types:?}");
     assert!(progress.is_sorted() && *progress.last().unwrap() <= 1.0, "{progress:?}");
     assert!(types.iter().all(|kind| *kind != "metric_run_started") || types.contains(&"metric_run_heartbeat"));
+}
+
+#[tokio::test]
+async fn a_failed_read_of_one_record_leaves_the_others_that_wait_for_it_alone() {
+    let is_first = AtomicBool::new(true);
+    let world = World::with_storage_faults(move |call: &Call| {
+        match call.key.ends_with("A/year=2024/month=02/data.parquet") && is_first.swap(false, Ordering::Relaxed) {
+            true => Fault::FailBefore,
+            false => Fault::Proceed,
+        }
+    });
+    let records = ["a", "b", "c"].map(|name| record(name, name, &request(&format!("r{name}"), &format!("m{name}"))));
+    assert_eq!(world.handle(&records).await, ["a"]);
+    assert_eq!(world.completed().len(), 2);
+}
+
+/// How long a record over 550 objects takes, of which one of a hundred does not answer the first time where there is a
+/// tail, at 30 ms a request; and how many requests.
+async fn over_many_objects(has_tail: bool) -> (Duration, usize) {
+    let path = |code: &str, month: i32| format!("datasets/d/projections/{code}/month={month:03}/data.parquet");
+    let slow = (0..275).step_by(50).map(|month| path("A", month));
+    let slow = Mutex::new(slow.filter(|_| has_tail).collect::<BTreeSet<String>>());
+    let faults = move |call: &Call| match slow.lock().unwrap().remove(&call.key) {
+        true => Fault::Hang,
+        false => Fault::Proceed,
+    };
+    let storage = MemoryStorage::with_faults(faults).with_latency(Duration::from_millis(30));
+    for month in 0..275 {
+        for code in ["A", "B"] {
+            let file = world::parquet_file(code, 10_000 + i64::from(month), &[Some(f64::from(month))]);
+            storage.insert(&Key::parse(&path(code, month)).unwrap(), file);
+        }
+    }
+    let manifest = json!({ "version_id": "v1", "dataset_id": "d", "series_codes": ["A", "B"], "parquet_files": [] });
+    let mut world = World::with(storage, Recorder::new(), QueueRecorder::new(true));
+    for (key, _) in world::dataset().iter().filter(|(key, _)| key.is_parquet()) {
+        world.storage.remove(key);
+    }
+    world.storage.insert(&Key::parse("datasets/d/versions/v1/manifest.json").unwrap(), manifest.to_string());
+    world.config = world::config(&[("READ_CONCURRENCY", "64")]);
+    let began = tokio::time::Instant::now();
+    let deadline = Deadline::after(Duration::from_secs(900));
+    assert!(world.handle_within(&[record("m1", "g", &request("r1", "m"))], deadline).await.is_empty());
+    (began.elapsed(), world.storage.trace().len())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_does_not_wait_for_the_slowest_of_its_reads() {
+    let (untailed, requests) = over_many_objects(false).await;
+    let (tailed, requests_with_tail) = over_many_objects(true).await;
+    assert!(tailed <= untailed * 2, "{tailed:?} beside {untailed:?}");
+    assert_eq!(requests_with_tail, requests + 6, "each late read once more");
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ fn write_file(path: &Path, rows: std::ops::Range<i64>, place: i64) {
     writer.close().unwrap();
 }
 
-fn request(codes: &[&str], expression: &Value) -> Value {
+fn request(number: usize, codes: &[&str], expression: &Value) -> Value {
     let inputs: Vec<Value> = codes.iter().map(|code| json!({ "datasetId": "d", "seriesCode": code })).collect();
     let kind = match (expression.get("operands"), expression.get("left")) {
         (Some(_), _) => "composite",
@@ -84,15 +84,15 @@ fn request(codes: &[&str], expression: &Value) -> Value {
         _ => "window_op",
     };
     json!({
-        "type": "metric_run_requested", "runId": "r", "metricCode": "m", "expressionType": kind,
+        "type": "metric_run_requested", "runId": format!("r{number}"), "metricCode": format!("m{number}"), "expressionType": kind,
         "expressionJson": expression, "inputs": inputs,
         "catalog": { "datasets": { "d": { "manifestPath": "datasets/d/versions/v1/manifest.json" } } },
-        "output": { "basePath": "metrics/m/" }
+        "output": { "basePath": format!("metrics/m{number}/") }
     })
 }
 
-/// Runs it, and tells the peak of the process in kilobytes.
-fn run(root: &Path, codes: &[&str], expression: &Value, limit_observations: &str) {
+/// Runs it as so many records of groups of their own, and tells the peak of the process in kilobytes.
+fn run(root: &Path, codes: &[&str], expression: &Value, limit_observations: &str, records: usize) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let publisher = Arc::new(Recorder::new());
     let ports = Ports {
@@ -102,7 +102,11 @@ fn run(root: &Path, codes: &[&str], expression: &Value, limit_observations: &str
         clock: Arc::new(|| jiff::Timestamp::from_second(world::START_SECONDS).unwrap()),
     };
     let config = world::config(&[("LIMIT_OBSERVATIONS", limit_observations)]);
-    let event = world::event(&[world::record("m", "g", &request(codes, expression))]);
+    let record = |number: usize| {
+        let name = number.to_string();
+        world::record(&name, &name, &request(number, codes, expression))
+    };
+    let event = world::event(&(0..records).map(record).collect::<Vec<_>>());
     let start = Instant::now();
     let response = runtime.block_on(batch::handle(event, &ports, &config, Deadline::unknown()));
     let took = start.elapsed();
@@ -133,9 +137,22 @@ fn measured(test_name: &str, root: &Path) -> u64 {
 
 /// The limit of observations is half of those that are read: they could not be held at once.
 fn check(test_name: &str, codes: &[&str], rows: i64, rows_a_file: i64, expression: &Value, most_mb: u64) {
-    let limit = (rows * i64::try_from(codes.len()).unwrap() / 2).min(3_000_000).to_string();
+    check_batch(test_name, codes, rows, rows_a_file, expression, 1, most_mb);
+}
+
+/// The same of so many records at once.
+fn check_batch(
+    test_name: &str,
+    codes: &[&str],
+    rows: i64,
+    rows_a_file: i64,
+    expression: &Value,
+    records: usize,
+    most_mb: u64,
+) {
+    let limit = (rows * i64::try_from(codes.len()).unwrap() / 2).clamp(100_000, 3_000_000).to_string();
     if let Some(root) = variable(MEASURED) {
-        return run(Path::new(&root), codes, expression, &limit);
+        return run(Path::new(&root), codes, expression, &limit, records);
     }
     let root = tempfile::tempdir().unwrap();
     write_dataset(root.path(), codes, rows, rows_a_file);
@@ -166,4 +183,12 @@ fn months_of_minutes_in_small_files_take_little() {
     });
     let rows = (points() / 6).min(5_260_000);
     check("months_of_minutes_in_small_files_take_little", &["A", "B"], rows, 43_200, &expression, 96);
+}
+
+#[test]
+fn a_batch_of_ten_over_the_same_files_takes_little() {
+    let test_name = "a_batch_of_ten_over_the_same_files_takes_little";
+    let codes = ["A", "B", "C"];
+    let operands: Vec<Value> = codes.iter().map(|code| json!({ "series_code": code })).collect();
+    check_batch(test_name, &codes, 275 * 22, 22, &json!({ "op": "sum", "operands": operands }), 10, 96);
 }

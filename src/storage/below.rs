@@ -99,4 +99,8 @@ impl<S: ObjectStorage> ObjectStorage for Below<S> {
         let answer = self.inner.abort_upload(&self.upload(upload)?).await;
         answer.map_err(|error| relative(error, upload.key.as_str()))
     }
+
+    fn part_size_bytes(&self) -> usize {
+        self.inner.part_size_bytes()
+    }
 }

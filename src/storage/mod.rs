@@ -2,17 +2,24 @@
 //!
 //! Three implementations keep one contract (`tests/storage_contract.rs`): S3, a folder (the command line and the
 //! demo), and memory (simulations); a folder of each of them does, too. All are strongly consistent, as S3 is.
+//!
+//! Around them lie layers: counted (`metered`), with their open uploads remembered (`open_uploads`), and for the inputs of
+//! a batch late reads asked twice (`hedged`) and common reads asked once (`shared`).
 
-pub mod below;
 pub mod folder;
 pub mod memory;
+pub mod s3;
+pub mod layer;
+pub mod below;
 pub mod metered;
 pub mod open_uploads;
-pub mod s3;
+pub mod inputs;
+mod answers;
+pub mod shared;
+pub mod hedged;
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -132,7 +139,7 @@ pub struct Part {
 }
 
 /// What can go wrong with a request to the store.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// There is no such object, or no such upload.
     #[error("no object {key}")]
@@ -242,45 +249,4 @@ fn joined(upload: &Upload, parts: &[Part], kept: impl Fn(u16) -> Option<Bytes>) 
         }
     }
     Ok(body.freeze())
-}
-
-#[async_trait]
-impl<S: ObjectStorage + ?Sized> ObjectStorage for Arc<S> {
-    async fn get(&self, key: &Key, range: ByteRange, if_match: Option<&ETag>) -> Result<Object, Error> {
-        (**self).get(key, range, if_match).await
-    }
-
-    async fn list(&self, prefix: &Prefix) -> Result<Vec<ObjectMeta>, Error> {
-        (**self).list(prefix).await
-    }
-
-    async fn put(
-        &self,
-        key: &Key,
-        body: Bytes,
-        content_type: &'static str,
-        condition: PutCondition,
-    ) -> Result<ETag, Error> {
-        (**self).put(key, body, content_type, condition).await
-    }
-
-    async fn begin_upload(&self, key: &Key, content_type: &'static str) -> Result<Upload, Error> {
-        (**self).begin_upload(key, content_type).await
-    }
-
-    async fn upload_part(&self, upload: &Upload, number: u16, body: Bytes) -> Result<Part, Error> {
-        (**self).upload_part(upload, number, body).await
-    }
-
-    async fn complete_upload(&self, upload: &Upload, parts: &[Part], condition: PutCondition) -> Result<ETag, Error> {
-        (**self).complete_upload(upload, parts, condition).await
-    }
-
-    async fn abort_upload(&self, upload: &Upload) -> Result<(), Error> {
-        (**self).abort_upload(upload).await
-    }
-
-    fn part_size_bytes(&self) -> usize {
-        (**self).part_size_bytes()
-    }
 }

@@ -9,11 +9,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::future::join_all;
 
-use super::{ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, Part, PutCondition, Upload};
-use crate::keys::{Key, Prefix};
+use super::{ETag, Error, ObjectStorage, Part, PutCondition, Upload};
+use crate::keys::Key;
 
 /// Tidying up may delay what the run has to say by so much.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,33 +56,17 @@ impl<S: ObjectStorage> OpenUploads<S> {
 }
 
 #[async_trait]
-impl<S: ObjectStorage> ObjectStorage for OpenUploads<S> {
-    async fn get(&self, key: &Key, range: ByteRange, if_match: Option<&ETag>) -> Result<Object, Error> {
-        self.inner.get(key, range, if_match).await
-    }
+impl<S: ObjectStorage> super::layer::Layer for OpenUploads<S> {
+    type Inner = S;
 
-    async fn list(&self, prefix: &Prefix) -> Result<Vec<ObjectMeta>, Error> {
-        self.inner.list(prefix).await
-    }
-
-    async fn put(
-        &self,
-        key: &Key,
-        body: Bytes,
-        content_type: &'static str,
-        condition: PutCondition,
-    ) -> Result<ETag, Error> {
-        self.inner.put(key, body, content_type, condition).await
+    fn inner(&self) -> &S {
+        &self.inner
     }
 
     async fn begin_upload(&self, key: &Key, content_type: &'static str) -> Result<Upload, Error> {
         let upload = self.inner.begin_upload(key, content_type).await?;
         self.open().push(upload.clone());
         Ok(upload)
-    }
-
-    async fn upload_part(&self, upload: &Upload, number: u16, body: Bytes) -> Result<Part, Error> {
-        self.inner.upload_part(upload, number, body).await
     }
 
     async fn complete_upload(&self, upload: &Upload, parts: &[Part], condition: PutCondition) -> Result<ETag, Error> {
@@ -97,15 +80,13 @@ impl<S: ObjectStorage> ObjectStorage for OpenUploads<S> {
         self.close(upload);
         Ok(())
     }
-
-    fn part_size_bytes(&self) -> usize {
-        self.inner.part_size_bytes()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use bytes::Bytes;
 
     use super::super::memory::{Call, Fault, MemoryStorage, Operation};
     use super::*;

@@ -20,7 +20,11 @@ use crate::config::Config;
 use crate::event::Event;
 use crate::manifest::Failed;
 use crate::request::{self, Run, RunRequest};
+use crate::storage::ObjectStorage;
+use crate::storage::hedged::Hedged;
+use crate::storage::inputs::Inputs;
 use crate::storage::open_uploads::OpenUploads;
+use crate::storage::shared::SharedReads;
 use crate::telemetry;
 use crate::worker::deadline::Deadline;
 use crate::worker::heartbeat::Progress;
@@ -77,7 +81,9 @@ pub async fn handle_records(
     config: &Config,
     deadline: &Deadline,
 ) -> Vec<String> {
+    let is_alone = records.len() == 1;
     let groups = by_group(records);
+    let (ports, hedged) = &reading_once(is_alone, ports, config);
     let handled = groups.iter().map(|records| handle_group(records, ports, config, deadline));
     let mut identifiers: Vec<String> = Vec::new();
     for identifier in join_all(handled).await.into_iter().flatten() {
@@ -87,7 +93,20 @@ pub async fn handle_records(
         }
     }
     telemetry::batch_items_failed(identifiers.len());
+    telemetry::s3_hedged_requests(hedged.extra_count());
     identifiers
+}
+
+/// The records of a batch mostly read the same: what one has read, the others need not ask for; and what comes late is
+/// asked for a second time, for all of them. A record that is alone has nobody to keep answers for.
+fn reading_once(is_alone: bool, ports: &Ports, config: &Config) -> (Ports, Arc<Hedged>) {
+    let inputs = Inputs::new(config.rules.input_prefixes.clone(), config.rules.output_prefixes.clone());
+    let hedged = Arc::new(Hedged::new(Arc::clone(&ports.storage), inputs.clone()));
+    let storage: Arc<dyn ObjectStorage> = match is_alone {
+        true => hedged.clone(),
+        false => Arc::new(SharedReads::new(hedged.clone(), inputs)),
+    };
+    (Ports { storage, ..ports.clone() }, hedged)
 }
 
 pub(crate) fn failure(identifier: String) -> BatchItemFailure {

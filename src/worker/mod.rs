@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod deadline;
 pub mod heartbeat;
+pub mod computing;
 pub mod resolve;
 pub mod plan;
 pub mod read;
@@ -30,6 +31,7 @@ use crate::request::{self, Run, RunRequest, Work};
 use crate::series::Series;
 use crate::storage::ObjectStorage;
 use crate::telemetry;
+use crate::worker::computing::Computing;
 use crate::worker::evaluate::Evaluator;
 use crate::worker::heartbeat::{Progress, share};
 use crate::worker::publish::{Attempt, Publisher};
@@ -298,12 +300,12 @@ async fn stream(
             }
         };
         let fill = async { Ok(slices.fill().await?) };
-        let computed = off_the_runtime(move || workshop.compute(slice));
+        let computed = off_the_runtime(config.computing, move || workshop.compute(slice));
         let ((back, next_bytes), (), ()) = try_join3(computed, fill, send).await?;
         (workshop, bytes) = (back, Some(next_bytes));
     }
     let facts = slices.finish()?;
-    let (last, summary) = off_the_runtime(move || Ok(workshop.encoder.finish()?)).await?;
+    let (last, summary) = off_the_runtime(config.computing, move || Ok(workshop.encoder.finish()?)).await?;
     let last = match bytes {
         Some(bytes) => bytes.into_iter().zip(last).map(|(bytes, last)| outbox::joined([bytes, last])).collect(),
         None => last,
@@ -363,6 +365,7 @@ pub fn read_settings(config: &Config) -> read::ReadSettings {
         page_bytes_limit: config.page_bytes_limit,
         observation_limit: config.observation_limit,
         slice_observations: config.slice_observations,
+        computing: config.computing,
         ..read::ReadSettings::default()
     }
 }
@@ -375,7 +378,7 @@ pub async fn value(expression: &Expr, outcome: read::ReadOutcome, config: &Confi
     let series: BTreeMap<_, _> =
         outcome.series.into_iter().map(|read| (read.series.series_code, read.observations)).collect();
     let (expression, calendar) = (expression.clone(), config.calendar.clone());
-    off_the_runtime(move || {
+    off_the_runtime(config.computing, move || {
         let _step = tracing::debug_span!(target: telemetry::STEPS, "evaluate", series = series.len()).entered();
         Ok(evaluate::evaluate(&expression, series, &calendar)?)
     })
@@ -384,12 +387,13 @@ pub async fn value(expression: &Expr, outcome: read::ReadOutcome, config: &Confi
 
 /// Long computations leave the runtime's threads to heartbeats and deadlines.
 async fn off_the_runtime<T: Send + 'static>(
+    computing: Computing,
     computation: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     let span = tracing::Span::current();
-    match tokio::task::spawn_blocking(move || span.in_scope(computation)).await {
+    match computing.run(move || span.in_scope(computation)).await {
         Ok(answer) => answer,
-        Err(error) => Err(Error::Panicked { message: error.to_string() }),
+        Err(panicked) => Err(Error::Panicked { message: panicked.to_string() }),
     }
 }
 

@@ -11,6 +11,7 @@ use metrics_engine::event::{Event, Outcome};
 use metrics_engine::keys::Key;
 use metrics_engine::storage::memory::Fault;
 use metrics_engine::worker::batch;
+use metrics_engine::worker::computing::Computing;
 use metrics_engine::worker::deadline::Deadline;
 
 use crate::judge::{self, Generations};
@@ -57,6 +58,8 @@ impl Lab {
     fn with(latency_ms: u64, part_size_bytes: usize, configure: impl FnOnce(&mut Config)) -> Self {
         let shared = Arc::new(Shared::new(latency_ms, part_size_bytes));
         let mut config = world::config(&[("WORKER_HEARTBEAT_INTERVAL_SECONDS", "30")]);
+        // On threads, two records that run in step would end their computations in an order of their own.
+        config.computing = Computing::InPlace;
         configure(&mut config);
         let lab = Self { shared, config, lives: 0.into(), justified: std::sync::Mutex::default() };
         lab.change_inputs(0);

@@ -175,6 +175,21 @@ fn a_long_object_is_fetched_in_pieces_and_each_byte_of_them_once() {
 }
 
 #[test]
+fn pieces_of_long_objects_are_requests_like_others_and_no_more_are_in_flight_than_may_be() {
+    let codes = ["A", "B", "C", "D", "E", "F"];
+    let files = codes.map(|code| {
+        let rows: Vec<Row> = (0..5_000).map(|row| (code, row * 10, row as f64)).collect();
+        (code, vec![written(&rows, 500)])
+    });
+    let (plan, store) = own_files(&files);
+    // Each has two columns, each with a piece at hand and one on its way, beside those of the other series.
+    let settings = ReadSettings { whole_object_bytes: 0, ..settings(600, 256) };
+    let (series, ..) = sliced(&plan, &store, &settings).unwrap().unwrap();
+    assert!(series.iter().all(|series| series.len() == 5_000));
+    assert_eq!(store.most_in_flight(), settings.concurrency.get());
+}
+
+#[test]
 fn whatever_is_wrong_with_a_file_is_told_as_when_it_is_read_whole() {
     let good: Vec<Row> = (0..40).map(|row| ("A", row, 1.0)).collect();
     let bytes = written(&good, 16);

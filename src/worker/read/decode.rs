@@ -13,6 +13,7 @@ use super::page_guard::{Pages, Source};
 use super::schema::Column;
 use crate::ids::SeriesCode;
 use crate::series::SeriesBuilder;
+use crate::worker::computing::Computing;
 
 /// Rows decoded at a time: three columns of so many values stay in the processor's cache.
 const BATCH_ROWS: u64 = 8_192;
@@ -75,6 +76,8 @@ pub(super) struct Budget {
     pub(super) is_abandoned: AtomicBool,
     /// Long decodes take turns: each has pages in memory that may be much larger than their file.
     pub(super) long_decodes: Semaphore,
+    /// Where they run.
+    pub(super) computing: Computing,
 }
 
 impl Budget {

@@ -1,12 +1,18 @@
 //! Parts of one object: ranges come in; their bytes go out, by as few requests as seem worth it, all of the same
 //! version of the object.
+//!
+//! Whoever wants something asks for it, and one place makes the requests of a run, so many at a time. A long object that
+//! waits for its turn is polled by nobody: were its requests its own, they would hold their places and not come to an end.
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use futures::future::try_join_all;
+use futures::channel::{mpsc, oneshot};
+use futures::future::{Either, select, try_join_all};
+use futures::stream::{BoxStream, StreamExt};
 
 use super::error::{Error, Problem};
 use crate::keys::Key;
@@ -18,17 +24,57 @@ const WORTHWHILE_GAP_BYTES: u64 = 64 << 10;
 /// The end of a large file that is read first. It holds the footer, and mostly the page indexes, of ordinary files.
 const TAIL_BYTES: u64 = 64 << 10;
 
-/// The store, and what was taken from it.
-pub(super) struct Source<'a> {
-    pub(super) storage: &'a dyn ObjectStorage,
+/// What is asked of the store, and what was taken from it.
+pub(super) struct Source {
+    asked: mpsc::UnboundedSender<Ask>,
     pub(super) read_bytes: AtomicU64,
     pub(super) request_count: AtomicU64,
 }
 
-impl Source<'_> {
+/// The requests of a run: polled, it makes them, and comes back with each that has been answered.
+pub(super) type Requests<'a> = BoxStream<'a, ()>;
+
+struct Ask {
+    key: Key,
+    range: ByteRange,
+    if_match: Option<ETag>,
+    answer: oneshot::Sender<Result<Object, storage::Error>>,
+}
+
+/// Where to ask, and what makes the requests, so many at a time.
+pub(super) fn requests(storage: &dyn ObjectStorage, at_a_time: NonZeroUsize) -> (Source, Requests<'_>) {
+    let (asked, asks) = mpsc::unbounded();
+    let make = move |ask| make(storage, ask);
+    let source = Source { asked, read_bytes: AtomicU64::new(0), request_count: AtomicU64::new(0) };
+    (source, asks.map(make).buffer_unordered(at_a_time.get()).boxed())
+}
+
+/// Makes a request, unless nobody waits for its answer any more.
+async fn make(storage: &dyn ObjectStorage, ask: Ask) {
+    let Ask { key, range, if_match, mut answer } = ask;
+    let answered = match select(storage.get(&key, range, if_match.as_ref()), answer.cancellation()).await {
+        Either::Left((answered, _)) => answered,
+        Either::Right(_) => return,
+    };
+    // Whoever gave up in the meantime misses nothing.
+    let _ = answer.send(answered);
+}
+
+impl Source {
+    async fn ask(&self, key: &Key, range: ByteRange, if_match: Option<&ETag>) -> Result<Object, storage::Error> {
+        let (answer, answered) = oneshot::channel();
+        let ask = Ask { key: key.clone(), range, if_match: if_match.cloned(), answer };
+        // What makes the requests is there as long as anybody who asks: to find it gone is to find nobody answering.
+        let _ = self.asked.unbounded_send(ask);
+        answered.await.unwrap_or_else(|_| {
+            let (operation, reason) = ("get", "the run was given up".to_owned());
+            Err(storage::Error::Transient { operation, key: key.to_string(), reason })
+        })
+    }
+
     async fn get(&self, key: &Key, range: ByteRange, if_match: Option<&ETag>) -> Result<Object, Error> {
         self.request_count.fetch_add(1, Ordering::Relaxed);
-        let object = self.storage.get(key, range, if_match).await.map_err(|source| match source {
+        let object = self.ask(key, range, if_match).await.map_err(|source| match source {
             storage::Error::Precondition { key } => Error::Changed { key },
             source => Error::Storage { key: key.to_string(), source },
         })?;
@@ -39,7 +85,7 @@ impl Source<'_> {
 
 /// An object of which at least the end is in memory.
 pub(super) struct OpenObject<'a> {
-    source: Arc<Source<'a>>,
+    source: Arc<Source>,
     key: &'a Key,
     /// The tag of the version that is read.
     pub(super) etag: ETag,
@@ -51,7 +97,7 @@ pub(super) struct OpenObject<'a> {
 impl<'a> OpenObject<'a> {
     /// The first request: all of a small object, the end of a large one.
     pub(super) async fn open(
-        source: Arc<Source<'a>>,
+        source: Arc<Source>,
         key: &'a Key,
         size_bytes: Option<u64>,
         whole_object_bytes: u64,

@@ -88,7 +88,8 @@ async fn decode(
     // A semaphore that is never closed always gives its permit.
     let _turn = budget.long_decodes.acquire().await.ok();
     let (footer, wanted, budget) = (Arc::clone(footer), Arc::clone(wanted), Arc::clone(budget));
-    let decoded = tokio::task::spawn_blocking(move || decode_row_group(&footer, input, &wanted, &budget)).await;
+    let computing = budget.computing;
+    let decoded = computing.run(move || decode_row_group(&footer, input, &wanted, &budget)).await;
     decoded.unwrap_or(Err(Problem::DecoderPanicked))
 }
 

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures::future::{Either, join_all, select, try_join_all};
-use tokio::task::spawn_blocking;
 
 use super::decode::{Budget, RowGroupDecoder, Rows, Wanted};
 use super::error::{Error, Problem};
@@ -131,11 +130,12 @@ impl<'a> LongFile<'a> {
         let decoding = async {
             // A semaphore that is never closed always gives its permit.
             let _turn = self.budget.long_decodes.acquire().await.ok();
-            spawn_blocking(move || {
+            let computing = budget.computing;
+            let decode = move || {
                 let rows = decoder.rows(range, &wanted, &budget);
                 (decoder, rows)
-            })
-            .await
+            };
+            computing.run(decode).await
         };
         let feeds = group.feeds.iter_mut().chain(self.next_group.iter_mut().flat_map(|group| &mut group.feeds));
         let fetching = join_all(feeds.map(Feed::advance));

@@ -40,6 +40,7 @@ pub use thrift::Malformed;
 use self::decode::{Budget, Wanted};
 use crate::series::Series;
 use crate::storage::ObjectStorage;
+use crate::worker::computing::Computing;
 use crate::worker::plan::{Content, PlannedObject, PlannedSeries, ReadPlan};
 
 /// Objects too large to be fetched whole that are read at a time: each has two row groups in memory.
@@ -67,6 +68,8 @@ pub struct ReadSettings {
     pub slice_observations: usize,
     /// The most of a column that is fetched at a time of an object that is given out in parts.
     pub piece_bytes: u64,
+    /// Where long decodes run.
+    pub computing: Computing,
 }
 
 impl Default for ReadSettings {
@@ -78,6 +81,7 @@ impl Default for ReadSettings {
             observation_limit: 20_000_000,
             slice_observations: SLICE_OBSERVATIONS,
             piece_bytes: 2 << 20,
+            computing: Computing::OnThreads,
         }
     }
 }
@@ -186,6 +190,7 @@ impl Run {
             row_count: AtomicU64::new(0),
             is_abandoned: AtomicBool::new(false),
             long_decodes: Semaphore::new(LONG_DECODES_AT_A_TIME),
+            computing: settings.computing,
         };
         Self { budget: Arc::new(budget), large_objects: Semaphore::new(LARGE_OBJECTS_AT_A_TIME) }
     }

@@ -7,15 +7,16 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, poll_fn};
 use futures::stream::{FuturesUnordered, StreamExt};
 
 use super::decode::Rows;
 use super::error::Error;
-use super::fetch::{OpenObject, Source};
+use super::fetch::{OpenObject, Requests, Source, requests};
 use super::lane::{Arrived, Lane, bytes_ahead};
 use super::long_file::{LongFile, Sizes};
 use super::{Facts, ReadSettings, Run, file, series_of, wanted};
@@ -62,7 +63,8 @@ pub struct Slices<'a> {
     plan: &'a ReadPlan,
     settings: &'a ReadSettings,
     progress: &'a (dyn Fn(f64) + Sync),
-    source: Arc<Source<'a>>,
+    source: Arc<Source>,
+    requests: Requests<'a>,
     run: Arc<Run>,
     cut: Cut,
     lanes: Vec<Lane>,
@@ -107,7 +109,7 @@ impl<'a> Slices<'a> {
         cut: Cut,
         progress: &'a (dyn Fn(f64) + Sync),
     ) -> Self {
-        let source = Source { storage, read_bytes: AtomicU64::new(0), request_count: AtomicU64::new(0) };
+        let (source, requests) = requests(storage, settings.concurrency);
         let mut lanes: Vec<Lane> = plan.series.iter().map(|_| Lane::default()).collect();
         let mut problem = None;
         for (index, object) in plan.objects.iter().enumerate() {
@@ -129,6 +131,7 @@ impl<'a> Slices<'a> {
             settings,
             progress,
             source: Arc::new(source),
+            requests,
             run: Arc::new(Run::new(settings)),
             cut,
             lanes,
@@ -161,12 +164,22 @@ impl<'a> Slices<'a> {
     async fn read_on(&mut self) -> Result<(), Error> {
         while !self.is_ready() {
             self.begin_work()?;
-            match self.work.next().await {
+            match poll_fn(|context| self.poll_work(context)).await {
                 Some(done) => self.settle(done?),
                 None => return Ok(()),
             }
         }
         Ok(())
+    }
+
+    /// The next piece of work that is done; whoever waits for an answer goes on with it as soon as it is there.
+    fn poll_work(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Done<'a>, Error>>> {
+        loop {
+            if let Poll::Ready(done) = self.work.poll_next_unpin(context) {
+                return Poll::Ready(done);
+            }
+            let Poll::Ready(Some(())) = self.requests.poll_next_unpin(context) else { return Poll::Pending };
+        }
     }
 
     /// The next slice.
