@@ -19,4 +19,5 @@ mod schema;
 mod serving;
 mod size;
 mod speed;
+mod tls;
 mod world;
