@@ -9,6 +9,8 @@ mod runtime_api;
 #[path = "../support/postgres.rs"]
 #[allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of the support")]
 mod postgres;
+#[path = "../support/tls_postgres.rs"]
+mod tls_postgres;
 
 mod defects;
 mod invoked;

@@ -1,71 +1,9 @@
 //! TLS to a real Postgres that takes nothing else, as RDS can be told to: which servers are spoken to, and which are not.
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-
 use metrics_engine::control::database::{self, DatabaseSettings, RootCertificate, Tls};
 
-use crate::postgres::{TestDatabase, settings};
-
-/// With what a shell, a URL or SQL would take for its own.
-const PASSWORD: &str = "it's %40 \"secret\"";
-
-/// A server with a certificate for `localhost`, of an authority that nobody else knows. It ends with its standard input.
-struct Server {
-    port: u16,
-    folder: tempfile::TempDir,
-    process: Child,
-}
-
-impl Server {
-    fn start() -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("password"), PASSWORD).unwrap();
-        let python = root.join(".venv/bin/python");
-        let script = root.join("tests/support/certificates.py");
-        assert!(Command::new(&python).arg(script).arg(folder.path()).status().unwrap().success());
-        let mut server = Command::new(python);
-        server.arg(root.join("tools/postgres.py")).arg("--tls").arg(folder.path());
-        let mut process = server.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut url = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();
-        let port = url.trim().split(['/', ':']).rev().nth(1).and_then(|port| port.parse().ok());
-        Self { port: port.unwrap_or_else(|| panic!("the server did not start: {url:?}")), folder, process }
-    }
-
-    fn pem(&self, name: &str) -> String {
-        std::fs::read_to_string(self.folder.path().join(name)).unwrap()
-    }
-
-    /// As the product connects where nothing else is said, by the name that is in the certificate.
-    fn settings(&self) -> DatabaseSettings {
-        DatabaseSettings {
-            host: "localhost".to_owned(),
-            password: Some(PASSWORD.to_owned()),
-            tls: Tls::VerifyFull,
-            root_certificate: Some(RootCertificate::Pem(self.pem("authority.pem"))),
-            ..settings(self.port, "postgres")
-        }
-    }
-
-    /// The built program, with the settings of the database and nothing else.
-    fn control(&self, more: &[(&str, &str)]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_control"));
-        command.args(["migrate", "up"]).env_clear().current_dir(self.folder.path());
-        command.envs([("DB_HOST", "localhost"), ("DB_NAME", "postgres"), ("DB_USER", "postgres")]);
-        command.env("DB_PORT", self.port.to_string()).env("DB_PASSWORD", PASSWORD);
-        command.envs(more.iter().copied()).output().unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.process.stdin.take());
-        let _ = self.process.wait();
-    }
-}
+use crate::postgres::TestDatabase;
+use crate::tls_postgres::Server;
 
 /// The version of TLS that the server sees; nothing for a connection in the clear.
 async fn seen_by_the_server(settings: &DatabaseSettings) -> Result<Option<String>, sqlx::Error> {
@@ -84,7 +22,7 @@ async fn a_server_that_proves_its_name_is_spoken_to_over_tls_and_no_other() {
     let whoever = DatabaseSettings { tls: Tls::Require, root_certificate: None, ..good.clone() };
     assert!(seen_by_the_server(&whoever).await.unwrap().is_some(), "encrypted, with whoever answers");
 
-    let stranger = RootCertificate::File(server.folder.path().join("other.pem"));
+    let stranger = RootCertificate::File(server.folder().join("other.pem"));
     for (settings, reason) in [
         (DatabaseSettings { root_certificate: None, ..good.clone() }, "UnknownIssuer"),
         (DatabaseSettings { root_certificate: Some(stranger), ..good.clone() }, "UnknownIssuer"),
@@ -100,7 +38,7 @@ async fn a_server_that_proves_its_name_is_spoken_to_over_tls_and_no_other() {
 #[tokio::test]
 async fn the_built_program_verifies_unless_it_is_told_otherwise() {
     let server = Server::start();
-    let authority = server.folder.path().join("authority.pem");
+    let authority = server.folder().join("authority.pem");
     let text = server.pem("authority.pem");
     let refused = server.control(&[]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
