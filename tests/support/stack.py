@@ -2,7 +2,8 @@
 
     stack.py ENDPOINT WORKER
     stack.py ENDPOINT WORKER CONTROL    the control plane too; on standard input `{"parameters": {NAME: VALUE}, "secrets": {NAME:
-                                        TEXT}}`: each secret is made first, and the parameter of that name is its ARN. Prints
+                                        TEXT}, "pinned": BOOL}`: each secret NAMESecret has that text first, and its ARN, with its version
+                                        where it is pinned, are the parameters NAMESecretArn and NAMESecretVersion. Prints
                                         `{"outputs": …, "control": …}`, the latter as the local AWS has the function
 
 SAM gets what `sam build` leaves: the template, and the binary as `bootstrap` in a package. The template is the deployed
@@ -52,10 +53,20 @@ def session() -> boto3.Session:
     return boto3.Session("test", "test", region_name=REGION)
 
 
-def make_secrets(endpoint: str, secrets: dict) -> dict:
-    """The secrets' ARNs, by the parameters that take them."""
+def put_secrets(endpoint: str, secrets: dict, is_pinned: bool) -> dict:
+    """The parameters that lead to the secrets."""
     client = session().client("secretsmanager", endpoint_url=endpoint)
-    return {name: client.create_secret(Name=name, SecretString=text)["ARN"] for name, text in secrets.items()}
+    there = {secret["Name"] for secret in client.list_secrets()["SecretList"]}
+    parameters = {}
+    for name, text in secrets.items():
+        if name in there:
+            put = client.put_secret_value(SecretId=name, SecretString=text)
+        else:
+            put = client.create_secret(Name=name, SecretString=text)
+        parameters[f"{name}SecretArn"] = put["ARN"]
+        if is_pinned:
+            parameters[f"{name}SecretVersion"] = put["VersionId"]
+    return parameters
 
 
 def override(name: str, value: str) -> str:
@@ -109,7 +120,7 @@ def main() -> None:
     parameters = {"Architecture": "x86_64"}
     if len(programs) == 2:
         wanted = json.load(sys.stdin)
-        parameters |= wanted["parameters"] | make_secrets(endpoint, wanted["secrets"])
+        parameters |= wanted["parameters"] | put_secrets(endpoint, wanted["secrets"], wanted["pinned"])
     with tempfile.TemporaryDirectory() as folder:
         deploy(pathlib.Path(folder), endpoint, binaries, parameters)
     stacks = session().client("cloudformation", endpoint_url=endpoint)

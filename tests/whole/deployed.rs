@@ -25,7 +25,7 @@ struct Stack {
     control: Value,
 }
 
-fn deploy(aws: &LocalAws, database: &Server) -> Stack {
+fn deploy(aws: &LocalAws, database: &Server, password: &str, is_pinned: bool) -> Stack {
     let wanted = json!({
         "parameters": {
             "ControlDatabaseHost": "localhost", "ControlDatabasePort": database.port.to_string(),
@@ -33,9 +33,10 @@ fn deploy(aws: &LocalAws, database: &Server) -> Stack {
             "ControlApiAuthType": "NONE",
         },
         "secrets": {
-            "ControlDatabaseSecretArn": json!({ "username": "postgres", "password": PASSWORD }).to_string(),
-            "ControlApiKeySecretArn": KEY,
+            "ControlDatabase": json!({ "username": "postgres", "password": password }).to_string(),
+            "ControlApiKey": KEY,
         },
+        "pinned": is_pinned,
     });
     let mut deploying = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.venv/bin/python"))
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/stack.py"))
@@ -136,11 +137,11 @@ async fn status_of_the_only_run(api: &Api<'_>) -> String {
 }
 
 #[tokio::test]
-async fn an_update_published_to_the_deployed_stack_becomes_values_at_its_url() {
+async fn an_update_becomes_values_at_the_url_of_the_deployed_stack_and_a_rotation_is_followed() {
     let aws = LocalAws::start().await;
     let postgres = Server::start();
     database::migrate_up(&database::pool(&postgres.settings())).await.unwrap();
-    let stack = deploy(&aws, &postgres);
+    let stack = deploy(&aws, &postgres, PASSWORD, false);
     check_function(&stack, &postgres);
     put_dataset(&aws, &stack.outputs["BucketName"]).await;
 
@@ -170,4 +171,11 @@ async fn an_update_published_to_the_deployed_stack_becomes_values_at_its_url() {
         assert!(start.elapsed() < PATIENCE, "{:?}\n{}", api.get("/runs").await, aws.log());
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    let rotated = "another's password";
+    let owner = database::pool(&postgres.settings());
+    sqlx::query("ALTER ROLE postgres PASSWORD 'another''s password'").execute(&owner).await.unwrap();
+    let stack = deploy(&aws, &postgres, rotated, true);
+    assert_eq!(stack.control["environment"]["DB_PASSWORD"], rotated);
+    let (status, said) = api.get("/health").await;
+    assert_eq!(status, 200, "{said}\n{}", aws.log());
 }
