@@ -17,6 +17,7 @@ mod invoked;
 mod many;
 mod messages;
 mod properties;
+mod relays;
 mod schema;
 mod serving;
 mod size;
