@@ -153,6 +153,7 @@ impl From<Rejection> for Problem {
             Rejection::NoUpdate { .. } => Self::conflict("no-update", "No update", &rejection),
             Rejection::RunIsOver { .. } => Self::conflict("run-is-over", "Run is over", &rejection),
             Rejection::UnknownSeries { .. } => Self::unprocessable("unknown-series", "Unknown series", &rejection),
+            Rejection::ReservedCode { .. } => Self::unprocessable("reserved-code", "Reserved code", &rejection),
             Rejection::Expression(_) | Rejection::UnknownExpressionType { .. } => {
                 Self::unprocessable("invalid-expression", "Invalid expression", &rejection)
             }
