@@ -87,7 +87,7 @@ impl Operation {
 
     fn takes<T: JsonSchema>(mut self) -> Self {
         self.body = Some(described::<T>());
-        self.problems.extend([400, 413, 415, 422]);
+        self.problems.extend([400, 408, 413, 415, 422]);
         self
     }
 

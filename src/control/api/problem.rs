@@ -61,6 +61,7 @@ impl Problem {
     #[must_use]
     pub fn body(status: StatusCode, detail: impl Into<String>) -> Self {
         let (kind, title) = match status {
+            StatusCode::REQUEST_TIMEOUT => ("body-too-slow", "Body too slow"),
             StatusCode::PAYLOAD_TOO_LARGE => ("body-too-large", "Body too large"),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => ("not-json", "Not JSON"),
             StatusCode::UNPROCESSABLE_ENTITY => ("invalid-body", "Invalid body"),
