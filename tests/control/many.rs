@@ -107,6 +107,8 @@ async fn run_until_drained(world: &World, random: &mut StdRng) -> usize {
             break;
         }
         assert!(start.elapsed() < PATIENCE, "it does not come to an end");
+        let have_all_worked = instances.iter_mut().all(|instance| instance.try_wait().unwrap().is_none());
+        assert!(have_all_worked, "an instance ended by itself: its relay failed, or it panicked");
         let victim = instances.choose_mut(random).unwrap();
         victim.kill().unwrap();
         victim.wait().unwrap();
