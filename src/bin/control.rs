@@ -5,6 +5,7 @@ use std::sync::Arc;
 use clap::Parser;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use metrics_engine::config::read_env_file;
+use metrics_engine::control::api::serve::Bounds;
 use metrics_engine::control::api::settings::ApiSettings;
 use metrics_engine::control::api::{self, router};
 use metrics_engine::control::config::ControlConfig;
@@ -102,7 +103,8 @@ async fn serve_here(config: ControlConfig, settings: ApiSettings) -> anyhow::Res
     let queues = serve::open(&service, &clients).await?;
     let router = router(aws::control::api(&clients, &service, settings.writers));
     let listener = api::serve::listen(settings.address).await?;
-    let serving = |stop: Arc<Stop>| api::serve::serve(listener, router, async move { stop.requested().await });
+    let serving =
+        |stop: Arc<Stop>| api::serve::serve(listener, router, Bounds::default(), async move { stop.requested().await });
     serve::run(&service, &queues, signals, serving).await;
     Ok(())
 }

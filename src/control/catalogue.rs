@@ -25,6 +25,9 @@ const MOST_REQUIRED_DAYS: i32 = 36_500;
 /// The longest description.
 const MAX_TEXT_BYTES: usize = 4_096;
 
+/// Under these the API serves something else beside the values of each metric.
+const RESERVED_CODES: [&str; 1] = ["summary"];
+
 /// A metric, as it is registered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MetricSpec {
@@ -179,8 +182,12 @@ async fn put_dataset_within(
 /// Registers a metric. A run of it that waits is released if the metric needs less than before and nothing is missing.
 ///
 /// # Errors
-/// What the worker's parser says of the expression, [`Rejection::UnknownSeries`], or when the database fails.
+/// [`Rejection::ReservedCode`], what the worker's parser says of the expression, [`Rejection::UnknownSeries`], or when the
+/// database fails.
 pub async fn put_metric(pool: &PgPool, code: &MetricCode, spec: &MetricSpec, rules: &Rules) -> Result<Written, Error> {
+    if RESERVED_CODES.contains(&code.as_str()) {
+        return Err(Rejection::ReservedCode { metric_code: code.clone() }.into());
+    }
     let expression = check_metric(spec, rules)?;
     let mut transaction = pool.begin().await?;
     let outcome = put_metric_within(&mut transaction, code, spec, &expression, rules).await;

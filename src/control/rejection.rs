@@ -155,6 +155,12 @@ pub enum Rejection {
         /// What it says, cut to 64 characters.
         found: String,
     },
+    /// The API serves something else under this code.
+    #[error("a metric cannot be called {metric_code}: the api serves something else at /api/v1/metrics/{metric_code}")]
+    ReservedCode {
+        /// The code.
+        metric_code: MetricCode,
+    },
     /// The worker would refuse the expression.
     #[error("expression_json: {0}")]
     Expression(#[from] expression::Error),

@@ -13,4 +13,5 @@ mod catalogue;
 mod lambda;
 mod pages;
 mod problems;
+mod slow;
 mod values;

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::Request;
+use metrics_engine::control::api::operations::operations;
 use serde_json::{Value, json};
 
 use crate::caller::{Answer, Caller, KEY, ratio, with_key};
@@ -63,6 +64,24 @@ async fn what_the_worker_would_refuse_is_refused() {
     check(&caller.get("/metrics/m").await, 404, "unknown-metric");
     check(&caller.put("/datasets/other", &json!({ "series": ["A"] })).await, 409, "series-of-other-dataset");
     check(&caller.put("/datasets/other", &json!({ "series": ["C"] })).await, 422, "unknown-series");
+}
+
+/// A path that is served beside those of all metrics hides the metric of that name.
+#[tokio::test]
+async fn no_metric_has_a_code_that_another_path_hides() {
+    let caller = Caller::new().await;
+    caller.register(&[]).await;
+    let paths: Vec<&str> = operations().iter().map(|operation| operation.path).collect();
+    let mut hidden = Vec::new();
+    for folder in paths.iter().filter_map(|path| path.strip_suffix("{code}")) {
+        let beside = paths.iter().filter_map(|path| path.strip_prefix(folder));
+        hidden.extend(beside.filter(|rest| !rest.contains(['/', '{'])));
+    }
+    assert_eq!(hidden, ["summary"]);
+    for code in hidden {
+        check(&caller.put(&format!("/metrics/{code}"), &ratio()).await, 422, "reserved-code");
+    }
+    assert_eq!(caller.put("/metrics/summary.of.all", &ratio()).await.status, 201);
 }
 
 #[tokio::test]

@@ -9,14 +9,18 @@ mod runtime_api;
 #[path = "../support/postgres.rs"]
 #[allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of the support")]
 mod postgres;
+#[path = "../support/tls_postgres.rs"]
+mod tls_postgres;
 
 mod defects;
 mod invoked;
 mod many;
 mod messages;
 mod properties;
+mod relays;
 mod schema;
 mod serving;
 mod size;
 mod speed;
+mod tls;
 mod world;

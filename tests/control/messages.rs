@@ -182,12 +182,3 @@ async fn the_sample_catalogue_is_registered_and_runs() {
     assert_eq!(world.count("SELECT count(*) FROM metrics").await, 0);
     assert!(world.count("SELECT count(*) FROM run_transitions").await > 10);
 }
-
-#[tokio::test]
-async fn without_tls_on_the_server_the_default_refuses_to_connect() {
-    let world = World::new().await;
-    let mut settings = world.database.settings.clone();
-    settings.tls = metrics_engine::control::database::Tls::VerifyFull;
-    let error = metrics_engine::control::database::pool(&settings).acquire().await.unwrap_err();
-    assert!(matches!(error, sqlx::Error::Tls(_)), "{error}");
-}

@@ -29,4 +29,5 @@ async fn the_document_says_what_the_api_does() {
     let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{said}");
     assert!(said.contains("Tested: 15"), "every operation is tested: {said}");
+    assert!(said.contains("✅ Stateful"), "calls follow the document's links: {said}");
 }

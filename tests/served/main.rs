@@ -14,3 +14,4 @@ mod postgres;
 mod browser;
 mod fuzzer;
 mod program;
+mod silent;

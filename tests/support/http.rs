@@ -11,11 +11,21 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// GETs from `http://HOST:PORT/…`; status and body, or nothing where nobody listens.
 pub async fn get(url: &str) -> Option<(u16, String)> {
+    call("GET", url, None, "").await
+}
+
+/// Calls `http://HOST:PORT/…` with a key, where there is one, and a body of JSON.
+pub async fn call(method: &str, url: &str, key: Option<&str>, body: &str) -> Option<(u16, String)> {
     let (authority, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let key = key.map(|key| format!("X-Api-Key: {key}\r\n")).unwrap_or_default();
+    let content = match body.len() {
+        0 => String::new(),
+        length => format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"),
+    };
     let call = async {
         let mut stream = TcpStream::connect(authority).await.ok()?;
         // 1.0: the answer ends with the connection, and has no chunks.
-        let request = format!("GET /{path} HTTP/1.0\r\nHost: {authority}\r\n\r\n");
+        let request = format!("{method} /{path} HTTP/1.0\r\nHost: {authority}\r\n{key}{content}\r\n{body}");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.ok()?;

@@ -8,6 +8,16 @@ mod http;
 #[path = "../support/local_aws.rs"]
 #[allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of the support")]
 mod local_aws;
+#[path = "../support/runtime_api.rs"]
+#[allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of the support")]
+mod runtime_api;
+#[path = "../support/scene.rs"]
+#[allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of the support")]
+mod scene;
+#[path = "../support/tls_postgres.rs"]
+#[allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of the support")]
+mod tls_postgres;
+mod deployed;
 mod up;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,6 +1,7 @@
 //! The parts of a call as values that were checked: path, query and body in, or a problem.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
@@ -16,6 +17,9 @@ use serde_json::Value;
 use super::problem::Problem;
 use crate::ids;
 use crate::series::TimeNs;
+
+/// A body is a few kilobytes: who takes longer is not sending it.
+const BODY_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The one parameter of a path, as an identifier.
 #[derive(Debug)]
@@ -53,7 +57,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        match Json::<Value>::from_request(request, state).await {
+        let reading = tokio::time::timeout(BODY_PATIENCE, Json::<Value>::from_request(request, state));
+        let Ok(read) = reading.await else {
+            return Err(Problem::body(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"));
+        };
+        match read {
             Ok(Json(value)) => decode(value).map(Self),
             Err(JsonRejection::BytesRejection(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
                 Err(Problem::body(rejection.status(), "the body is larger than LIMIT_BODY_BYTES allows"))

@@ -8,7 +8,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use super::access::KEY_HEADER;
-use super::operations::{Described, Operation, operations};
+use super::operations::{Described, Link, Operation, operations};
 use super::problem::{self, Problem};
 
 /// Where the document is.
@@ -150,7 +150,11 @@ fn responses(operation: &Operation, schemas: &mut Schemas, problem: &Value) -> V
     for (status, meaning, schema) in &operation.answers {
         let schema = schema(&mut schemas.outgoing);
         let content = json!({ "application/json": { "schema": schema } });
-        responses.insert(status.to_string(), json!({ "description": meaning, "content": content }));
+        let mut response = json!({ "description": meaning, "content": content });
+        for Link { to, parameter, value } in &operation.links {
+            response["links"][*to] = json!({ "operationId": to, "parameters": { (*parameter): value } });
+        }
+        responses.insert(status.to_string(), response);
     }
     let denied = if operation.writes() { &DENIED[..] } else { &[] };
     let statuses: BTreeSet<u16> = operation.problems.iter().chain(&ALWAYS).chain(denied).copied().collect();
@@ -196,5 +200,45 @@ mod tests {
         let names: Vec<&str> = runs.iter().map(|parameter| parameter["name"].as_str().unwrap()).collect();
         assert_eq!(names, ["cursor", "limit", "metric", "status"]);
         assert!(!json!(runs).to_string().contains("null"), "{runs:#?}");
+    }
+
+    /// The schema of a property, through references and the items of a list.
+    fn at<'a>(document: &'a Value, schema: &'a Value, pointer: &str) -> Option<&'a Value> {
+        let schema = match schema["$ref"].as_str() {
+            Some(reference) => document.pointer(reference.strip_prefix('#')?)?,
+            None => schema,
+        };
+        let Some((name, rest)) = pointer.strip_prefix('/')?.split_once('/') else {
+            return schema["properties"].get(&pointer[1..]);
+        };
+        match name {
+            "0" => at(document, &schema["items"], &format!("/{rest}")),
+            _ => at(document, &schema["properties"][name], &format!("/{rest}")),
+        }
+    }
+
+    #[test]
+    fn every_link_leads_to_a_call_with_what_is_there() {
+        let (document, all) = (document(), operations());
+        let mut count = 0;
+        for operation in &all {
+            let described = &document["paths"][operation.path][operation.method.as_str().to_ascii_lowercase()];
+            for (Link { to, parameter, value }, (status, ..)) in
+                operation.links.iter().flat_map(|link| operation.answers.iter().map(move |answer| (link, answer)))
+            {
+                let there = all.iter().find(|other| other.id == *to).unwrap_or_else(|| panic!("no call {to}"));
+                assert!(there.path.contains(&format!("{{{parameter}}}")), "{to} has no {parameter}");
+                let response = &described["responses"][status.to_string()];
+                assert_eq!(response["links"][to]["parameters"][parameter], *value);
+                let schema = &response["content"]["application/json"]["schema"];
+                let is_there = match value.strip_prefix("$response.body#") {
+                    Some(pointer) => at(&document, schema, pointer).is_some(),
+                    None => *value == format!("$request.path.{parameter}") && operation.path.contains(parameter),
+                };
+                assert!(is_there, "{}: {value} is nowhere in {schema}", operation.id);
+                count += 1;
+            }
+        }
+        assert!(count > 15, "{count}");
     }
 }

@@ -37,8 +37,21 @@ pub struct Operation {
     pub answers: Vec<(u16, &'static str, Described)>,
     /// With what else it answers: a problem each.
     pub problems: Vec<u16>,
+    /// Where its answers lead.
+    pub links: Vec<Link>,
     /// Who does it.
     pub handler: MethodRouter<Api>,
+}
+
+/// A call for which an answer has the parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// The call.
+    pub to: &'static str,
+    /// Its parameter.
+    pub parameter: &'static str,
+    /// Where that is, as a runtime expression of `OpenAPI`.
+    pub value: &'static str,
 }
 
 fn described<T: JsonSchema>() -> Described {
@@ -53,7 +66,8 @@ fn properties<T: JsonSchema>() -> Described {
 impl Operation {
     fn new(method: Method, path: &'static str, id: &'static str, handler: MethodRouter<Api>) -> Self {
         let (path_parameter, query, body, answers) = (None, None, None, Vec::new());
-        Self { method, path, id, summary: "", path_parameter, query, body, answers, problems: Vec::new(), handler }
+        let (summary, problems, links) = ("", Vec::new(), Vec::new());
+        Self { method, path, id, summary, path_parameter, query, body, answers, problems, links, handler }
     }
 
     fn get(path: &'static str, id: &'static str, handler: MethodRouter<Api>) -> Self {
@@ -87,12 +101,17 @@ impl Operation {
 
     fn takes<T: JsonSchema>(mut self) -> Self {
         self.body = Some(described::<T>());
-        self.problems.extend([400, 413, 415, 422]);
+        self.problems.extend([400, 408, 413, 415, 422]);
         self
     }
 
     fn answers<T: JsonSchema>(mut self, status: u16, meaning: &'static str) -> Self {
         self.answers.push((status, meaning, described::<T>()));
+        self
+    }
+
+    fn leads_to(mut self, calls: &[&'static str], parameter: &'static str, value: &'static str) -> Self {
+        self.links.extend(calls.iter().map(|&to| Link { to, parameter, value }));
         self
     }
 
@@ -116,6 +135,12 @@ pub fn operations() -> Vec<Operation> {
     all
 }
 
+/// What can be asked of a metric, by its code.
+const OF_METRIC: [&str; 4] = ["getMetric", "listRunsOfMetric", "runMetric", "getValues"];
+
+/// What can be asked of a run, by its id.
+const OF_RUN: [&str; 2] = ["getRun", "cancelRun"];
+
 fn reading() -> Vec<Operation> {
     vec![
         Operation::get("/health", "health", get(health::health))
@@ -124,7 +149,8 @@ fn reading() -> Vec<Operation> {
         Operation::get("/metrics", "listMetrics", get(catalogue::list_metrics))
             .does("Metrics, ascending by code, each with its newest version and its newest run")
             .query::<PageParameters>()
-            .answers::<Page<MetricView>>(200, "A page of metrics"),
+            .answers::<Page<MetricView>>(200, "A page of metrics")
+            .leads_to(&OF_METRIC, "code", "$response.body#/items/0/code"),
         Operation::get("/metrics/{code}", "getMetric", get(catalogue::metric))
             .does("One metric")
             .of::<MetricCode>()
@@ -139,7 +165,8 @@ fn reading() -> Vec<Operation> {
         Operation::get("/runs", "listRuns", get(runs::list))
             .does("Runs, newest request first")
             .query::<RunParameters>()
-            .answers::<Page<RunView>>(200, "A page of runs"),
+            .answers::<Page<RunView>>(200, "A page of runs")
+            .leads_to(&OF_RUN, "id", "$response.body#/items/0/run_id"),
         Operation::get("/runs/{id}", "getRun", get(runs::one))
             .does("One run, with the updates that it was released with, or the datasets that it waits for")
             .of::<RunId>()
@@ -148,7 +175,8 @@ fn reading() -> Vec<Operation> {
         Operation::get("/datasets", "listDatasets", get(catalogue::list_datasets))
             .does("Datasets, ascending by id, each with its newest version")
             .query::<PageParameters>()
-            .answers::<Page<DatasetView>>(200, "A page of datasets"),
+            .answers::<Page<DatasetView>>(200, "A page of datasets")
+            .leads_to(&["getDataset"], "id", "$response.body#/items/0/id"),
         Operation::get("/datasets/{id}", "getDataset", get(catalogue::dataset))
             .does("One dataset")
             .of::<DatasetId>()
@@ -174,7 +202,8 @@ fn writing() -> Vec<Operation> {
             .of::<MetricCode>()
             .takes::<MetricSpec>()
             .answers::<MetricView>(200, "It was replaced")
-            .answers::<MetricView>(201, "It was created"),
+            .answers::<MetricView>(201, "It was created")
+            .leads_to(&OF_METRIC, "code", "$request.path.code"),
         Operation::put("/series/{code}", "putSeries", put(catalogue::put_series))
             .does("Creates a series, or replaces it")
             .of::<SeriesCode>()
@@ -187,11 +216,13 @@ fn writing() -> Vec<Operation> {
             .takes::<DatasetSpec>()
             .answers::<DatasetView>(200, "It was replaced")
             .answers::<DatasetView>(201, "It was created")
+            .leads_to(&["getDataset"], "id", "$request.path.id")
             .or(&[409]),
         Operation::post("/metrics/{code}/runs", "runMetric", post(runs::run_now))
             .does("Asks for a run now, on the newest updates of the metric's datasets, however old they are")
             .of::<MetricCode>()
             .answers::<Requested>(202, "The run is released")
+            .leads_to(&OF_RUN, "id", "$response.body#/run_id")
             .or(&[404, 409]),
         Operation::post("/runs/{id}/cancel", "cancelRun", post(runs::cancel))
             .does("Cancels a run that is not over")

@@ -61,6 +61,7 @@ impl Problem {
     #[must_use]
     pub fn body(status: StatusCode, detail: impl Into<String>) -> Self {
         let (kind, title) = match status {
+            StatusCode::REQUEST_TIMEOUT => ("body-too-slow", "Body too slow"),
             StatusCode::PAYLOAD_TOO_LARGE => ("body-too-large", "Body too large"),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => ("not-json", "Not JSON"),
             StatusCode::UNPROCESSABLE_ENTITY => ("invalid-body", "Invalid body"),
@@ -153,6 +154,7 @@ impl From<Rejection> for Problem {
             Rejection::NoUpdate { .. } => Self::conflict("no-update", "No update", &rejection),
             Rejection::RunIsOver { .. } => Self::conflict("run-is-over", "Run is over", &rejection),
             Rejection::UnknownSeries { .. } => Self::unprocessable("unknown-series", "Unknown series", &rejection),
+            Rejection::ReservedCode { .. } => Self::unprocessable("reserved-code", "Reserved code", &rejection),
             Rejection::Expression(_) | Rejection::UnknownExpressionType { .. } => {
                 Self::unprocessable("invalid-expression", "Invalid expression", &rejection)
             }

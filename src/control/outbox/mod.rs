@@ -107,7 +107,8 @@ pub async fn relay(pool: &PgPool, publisher: &dyn RequestPublisher) -> Result<Re
     }
 }
 
-/// Claims requests in the order of their groups; of each, whether anybody still wants it.
+/// Claims requests in the order of their groups; of each, whether anybody still wants it. A claim waits for no other
+/// relay: of a group it takes what comes before the first request that somebody else is busy with.
 async fn claim(pool: &PgPool) -> Result<Vec<(Outgoing, bool)>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"WITH head AS MATERIALIZED (
@@ -116,12 +117,20 @@ async fn claim(pool: &PgPool) -> Result<Vec<(Outgoing, bool)>, sqlx::Error> {
                    AND NOT EXISTS (SELECT FROM outbox e WHERE e.group_id = o.group_id AND e.id < o.id)
                ORDER BY o.id LIMIT $1 FOR UPDATE SKIP LOCKED),
            chosen AS MATERIALIZED (
-               SELECT c.id FROM head CROSS JOIN LATERAL (
+               SELECT c.id, head.group_id FROM head CROSS JOIN LATERAL (
                    SELECT o.id FROM outbox o WHERE o.group_id = head.group_id AND o.id >= head.id
                    ORDER BY o.id LIMIT $2) c),
+           locked AS MATERIALIZED (
+               SELECT o.id FROM outbox o JOIN chosen ON chosen.id = o.id ORDER BY o.id FOR UPDATE OF o SKIP LOCKED),
+           mine AS MATERIALIZED (
+               SELECT w.id FROM (
+                   SELECT chosen.id, bool_and(locked.id IS NOT NULL)
+                       OVER (PARTITION BY chosen.group_id ORDER BY chosen.id) AS is_whole
+                   FROM chosen LEFT JOIN locked ON locked.id = chosen.id) w
+               WHERE w.is_whole),
            claimed AS (
                UPDATE outbox o SET claimed_until = clock_timestamp() + $3, attempts = o.attempts + 1
-               FROM chosen WHERE o.id = chosen.id
+               FROM mine WHERE o.id = mine.id
                RETURNING o.id, o.run_id, o.group_id, o.body, o.attempts),
            dispatched AS (
                UPDATE metric_runs r SET status = 'dispatched', dispatched_at = clock_timestamp()
@@ -158,7 +167,8 @@ fn batches(requests: Vec<Outgoing>) -> Vec<Vec<Outgoing>> {
     batches
 }
 
-/// Takes what was published out of the outbox, and says when the rest is tried again.
+/// Takes what was published out of the outbox, and says when the rest is tried again. Another relay may have the same
+/// requests where a claim has ended, so rows are locked in the order of their ids: nobody waits in a circle.
 async fn settle(
     pool: &PgPool,
     answers: Vec<(Outgoing, Result<(), PublishError>)>,
@@ -189,20 +199,13 @@ async fn settle(
     }
     relayed.postponed = postponed.len() as u64;
     relayed.refused = refused.len() as u64;
-    if !gone.is_empty() {
-        // From now on its worker is waited for.
-        sqlx::query!(
-            "WITH gone AS (DELETE FROM outbox WHERE id = ANY ($1) RETURNING run_id)
-             UPDATE metric_runs r SET dispatched_at = clock_timestamp() FROM gone
-             WHERE r.id = gone.run_id AND r.status = 'dispatched'",
-            &gone
-        )
-        .execute(pool)
-        .await?;
-    }
+    take_out(pool, &gone).await?;
     if !refused.is_empty() {
         sqlx::query!(
-            "WITH refused AS (SELECT * FROM unnest($1::bigint[], $2::text[]) AS r (id, reason)),
+            "WITH refused AS MATERIALIZED (
+                     SELECT o.id, r.reason FROM outbox o
+                     JOIN unnest($1::bigint[], $2::text[]) AS r (id, reason) ON r.id = o.id
+                     ORDER BY o.id FOR UPDATE OF o),
                  gone AS (DELETE FROM outbox o USING refused WHERE o.id = refused.id
                           RETURNING o.run_id, refused.reason)
              UPDATE metric_runs r SET status = 'failed', finished_at = clock_timestamp(), error = gone.reason,
@@ -216,8 +219,13 @@ async fn settle(
     }
     if !postponed.is_empty() {
         sqlx::query!(
-            "UPDATE outbox o SET claimed_until = clock_timestamp() + p.seconds * interval '1 second', last_error = p.reason
-             FROM unnest($1::bigint[], $2::float8[], $3::text[]) AS p (id, seconds, reason) WHERE o.id = p.id",
+            "WITH postponed AS MATERIALIZED (
+                     SELECT o.id, p.seconds, p.reason FROM outbox o
+                     JOIN unnest($1::bigint[], $2::float8[], $3::text[]) AS p (id, seconds, reason) ON p.id = o.id
+                     ORDER BY o.id FOR UPDATE OF o)
+             UPDATE outbox o SET claimed_until = clock_timestamp() + p.seconds * interval '1 second',
+                 last_error = p.reason
+             FROM postponed p WHERE o.id = p.id",
             &postponed,
             &waits,
             &reasons
@@ -226,6 +234,23 @@ async fn settle(
         .await?;
     }
     Ok(relayed)
+}
+
+/// Takes requests out of the outbox that were published, or that nobody wants.
+async fn take_out(pool: &PgPool, gone: &[i64]) -> Result<(), sqlx::Error> {
+    if !gone.is_empty() {
+        // From now on its worker is waited for.
+        sqlx::query!(
+            "WITH mine AS MATERIALIZED (SELECT id FROM outbox WHERE id = ANY ($1) ORDER BY id FOR UPDATE),
+                 gone AS (DELETE FROM outbox o USING mine WHERE o.id = mine.id RETURNING o.run_id)
+             UPDATE metric_runs r SET dispatched_at = clock_timestamp() FROM gone
+             WHERE r.id = gone.run_id AND r.status = 'dispatched'",
+            gone
+        )
+        .execute(pool)
+        .await?;
+    }
+    Ok(())
 }
 
 fn backoff(attempts: i32) -> Duration {
