@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn run(arguments: Arguments) -> anyhow::Result<Verdict> {
     let mut out = io::stdout();
     let verdict = cli::run(arguments, clock(), Screen::stdout(), &mut out).await?;

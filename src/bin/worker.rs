@@ -38,7 +38,9 @@ fn main() -> anyhow::Result<()> {
     }
     let config = Config::from_lookup(environment)?;
     telemetry::log_json(config.log_level);
-    let runtime = tokio::runtime::Runtime::new()?;
+    // Requests wait more than they compute, and computations have threads of their own: a second thread for requests
+    // would cost each of them a change of threads, and the smallest functions have a fraction of one core.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = match is_polling {
         true => runtime.block_on(poll::start(config, Arc::new(now))),
         false => runtime.block_on(serve_lambda(config)),

@@ -9,10 +9,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{
-    ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, PART_SIZE_BYTES, Part, PutCondition, Upload, joined,
+    ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, PART_SIZE_BYTES, Part, PutCondition, Upload,
+    no_such_part,
 };
 use crate::keys::{Key, Prefix};
 
@@ -146,7 +147,12 @@ impl State {
         let Some(open) = self.uploads.get(&upload.id) else {
             return Err(Error::NotFound { key: upload.key.to_string() });
         };
-        let body = joined(upload, parts, |number| open.parts.get(&number).cloned())?;
+        let mut body = BytesMut::new();
+        for part in parts {
+            let kept = open.parts.get(&part.number).filter(|bytes| ETag::of(bytes) == part.etag);
+            body.extend_from_slice(kept.ok_or_else(|| no_such_part(upload, part))?);
+        }
+        let body = body.freeze();
         let etag = written(self, &upload.key, &body, condition)?;
         self.uploads.remove(&upload.id);
         Ok(etag)

@@ -22,7 +22,7 @@ use std::fmt;
 use std::ops::Range;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::keys::{Key, Prefix};
@@ -235,18 +235,8 @@ pub trait ObjectStorage: Send + Sync + 'static {
     }
 }
 
-/// The bytes of an upload's parts one after the other, for a store that keeps its parts by itself. A part that it does
-/// not have, or has otherwise, is a bad request, as it is for S3.
-fn joined(upload: &Upload, parts: &[Part], kept: impl Fn(u16) -> Option<Bytes>) -> Result<Bytes, Error> {
-    let mut body = BytesMut::new();
-    for part in parts {
-        match kept(part.number) {
-            Some(bytes) if ETag::of(&bytes) == part.etag => body.extend_from_slice(&bytes),
-            _ => {
-                let (operation, key) = ("completion of an upload", upload.key.to_string());
-                return Err(Error::Refused { operation, key, reason: format!("no such part {}", part.number) });
-            }
-        }
-    }
-    Ok(body.freeze())
+/// The answer to a part that the store does not have, or has otherwise: a bad request, as it is for S3.
+fn no_such_part(upload: &Upload, part: &Part) -> Error {
+    let (operation, key) = ("completion of an upload", upload.key.to_string());
+    Error::Refused { operation, key, reason: format!("no such part {}", part.number) }
 }

@@ -149,14 +149,10 @@ pub fn jsonl(series: &Series) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, TimestampNanosecondArray};
+    use arrow::array::AsArray;
     use arrow::datatypes::{DataType, Float64Type, TimeUnit, TimestampNanosecondType};
-    use std::sync::Arc;
-
-    use parquet::arrow::ArrowWriter;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     use parquet::basic::Compression;
-    use parquet::file::properties::WriterProperties;
     use proptest::prelude::*;
 
     use super::*;
@@ -256,18 +252,31 @@ mod tests {
     }
 
     #[test]
-    fn the_parquet_file_is_the_one_that_a_single_write_makes() {
-        let series = long_series(1_060_000);
-        let values: Vec<Option<f64>> = series.iter().map(|(_, value)| value).collect();
-        let times = TimestampNanosecondArray::from(series.times().to_vec()).with_timezone("UTC");
-        let columns: [(&str, ArrayRef, bool); 2] =
-            [("obs_time", Arc::new(times), false), ("value", Arc::new(Float64Array::from(values)), true)];
-        let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
-        let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
-        writer.write(&batch).unwrap();
+    fn a_parquet_file_of_two_row_groups_reads_back() {
+        let series = long_series(140_000);
         let draft = encode(&series, &[DataFile::Parquet], OutputCompression::Snappy).unwrap();
-        assert!(draft.files[0].1 == writer.into_inner().unwrap());
+        let reader = ParquetRecordBatchReaderBuilder::try_new(draft.files[0].1.clone()).unwrap();
+        assert_eq!(reader.metadata().num_row_groups(), 2);
+        assert!(
+            reader
+                .metadata()
+                .row_groups()
+                .iter()
+                .flat_map(|group| group.columns())
+                .all(|column| { column.compression() == Compression::SNAPPY && column.statistics().is_some() })
+        );
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        for batch in reader.build().unwrap() {
+            let batch = batch.unwrap();
+            assert_eq!(
+                batch.schema().field(0).data_type(),
+                &DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()))
+            );
+            times.extend(batch.column(0).as_primitive::<TimestampNanosecondType>().iter());
+            values.extend(batch.column(1).as_primitive::<Float64Type>().iter());
+        }
+        assert!(times.into_iter().eq(series.times().iter().copied().map(Some)));
+        assert!(values.into_iter().eq(series.iter().map(|(_, value)| value)));
     }
 
     proptest! {

@@ -30,7 +30,7 @@ struct Command {
     step: Option<String>,
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() {
     let config = config(&HashMap::new());
     let storage: Arc<dyn ObjectStorage> = match std::env::args().nth(1) {

@@ -15,8 +15,8 @@ use crate::config::OutputCompression;
 use crate::series::{Series, TimeNs};
 
 /// The rows of a row group. They wait here, and are written when all of them are there: so the file is the same however
-/// the rows come in.
-const ROW_GROUP_ROWS: usize = 1 << 20;
+/// the rows come in. Of more rows, writing a row group would keep the next slice waiting.
+const ROW_GROUP_ROWS: usize = 1 << 17;
 
 /// Levels and present values are made for so many rows at a time.
 const BATCH_ROWS: usize = 8 << 10;
