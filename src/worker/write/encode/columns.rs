@@ -18,6 +18,10 @@ use crate::series::{Series, TimeNs};
 /// the rows come in. Of more rows, writing a row group would keep the next slice waiting.
 const ROW_GROUP_ROWS: usize = 1 << 17;
 
+/// Values of which more differ are written as they are: a dictionary of means and rates would hold nearly all of them, and
+/// take longer to make than all else.
+const DICTIONARY_BYTES: usize = 64 << 10;
+
 /// Levels and present values are made for so many rows at a time.
 const BATCH_ROWS: usize = 8 << 10;
 
@@ -36,6 +40,7 @@ impl Columns {
             .set_compression(codec(compression))
             .set_column_dictionary_enabled("obs_time".into(), false)
             .set_column_encoding("obs_time".into(), Encoding::DELTA_BINARY_PACKED)
+            .set_dictionary_page_size_limit(DICTIONARY_BYTES)
             .build();
         let writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema()?), Arc::new(properties))?;
         Ok(Self { times: Vec::new(), values: Vec::new(), writer })
