@@ -116,7 +116,7 @@ soak: venv ## Run for hours what the tests run for seconds
 	SOAK_EVENTS=1000000 cargo test --test control many:: -- --nocapture
 
 memory: ## Measure the memory of runs over MEMORY_POINTS points, optimised (10^8 take 12 GB of disk for a while)
-	MEMORY_POINTS=$(MEMORY_POINTS) cargo test --release --test memory -- --nocapture --test-threads=1
+	MEMORY_POINTS=$(MEMORY_POINTS) cargo test --profile bench --test memory -- --nocapture --test-threads=1
 
 bench: $(BENCH_STAMP) ## Compare with pandas, polars, DuckDB and DataFusion (SECTIONS, ROUNDS; 15 GB of memory, 6 GB of disk for all)
 	cargo build --release --bins --manifest-path benches/harness/Cargo.toml --target-dir $(BENCH_BUILD)
@@ -124,7 +124,7 @@ bench: $(BENCH_STAMP) ## Compare with pandas, polars, DuckDB and DataFusion (SEC
 	BENCH_BIN=$(BENCH_BUILD)/release $(BENCH_VENV)/bin/python benches/bench.py target/bench-data $(SECTIONS) --rounds $(or $(ROUNDS),5)
 
 bench-control: venv ## Measure the control plane on a private Postgres: events per second and latencies at 1, 100 and 10,000 metrics
-	cargo test --release --test control speed:: -- --ignored --nocapture --test-threads 1
+	cargo test --profile bench --test control speed:: -- --ignored --nocapture --test-threads 1
 
 $(BENCH_STAMP): tools/requirements-bench.txt
 	@test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)

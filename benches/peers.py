@@ -188,7 +188,7 @@ class Polars:
         if has_lag(expression):
             length = expression["right"]["window"]
             before = joined.select(pl.col("obs_time").alias("then"), pl.col("v0").alias("before"))
-            with_then = joined.with_columns((pl.col("obs_time") - pl.duration(days=length)).alias("then"))
+            with_then = joined.with_columns((pl.col("obs_time") - pl.duration(days=length, time_unit="ns")).alias("then"))
             joined = with_then.join_asof(before, on="then", strategy="backward")
             return joined.select("obs_time", (pl.col("v0") / pl.col("before")).alias("value"))
         column = lambda code: pl.col(f"v{codes.index(code)}")

@@ -1,6 +1,6 @@
 //! A run takes memory for what it has at hand, not for the history: measured from outside, in a process of its own.
 //!
-//! `MEMORY_POINTS=100000000 cargo test --release --test memory -- --nocapture` (`make memory`) for a longer history.
+//! `MEMORY_POINTS=100000000 cargo test --profile bench --test memory -- --nocapture` (`make memory`) for a longer history.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where its world fails")]
 #![allow(clippy::print_stdout, reason = "what was measured is told")]
