@@ -19,7 +19,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use support::local_aws::{Delivery, LocalAws};
 use support::runtime_api::Lambda;
@@ -270,7 +270,7 @@ async fn a_store_that_is_down_returns_the_group_until_its_last_receive() {
 
 /// Passes everything on to the store but for reads of datasets: those are never answered.
 async fn store_without_datasets(endpoint: &str) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let store = endpoint.strip_prefix("http://").unwrap().to_owned();
     tokio::spawn(async move {
@@ -350,6 +350,41 @@ async fn a_worker_without_configuration_names_every_gap_and_does_not_start() {
     for name in ["AWS_S3_BUCKET", "AWS_SNS_EVENTS_TOPIC_ARN", "OUTPUT_FORMAT"] {
         assert!(said.contains(name), "{name} is not named in: {said}");
     }
+}
+
+/// What is asked first on the next connection, which is then left without an answer.
+async fn asked(listener: &TcpListener) -> (String, TcpStream) {
+    let (mut connection, _) = listener.accept().await.unwrap();
+    let mut buffer = vec![0; 1 << 16];
+    let length = connection.read(&mut buffer).await.unwrap();
+    let text = String::from_utf8_lossy(&buffer[..length]);
+    (text.lines().next().unwrap_or_default().to_owned(), connection)
+}
+
+#[tokio::test]
+async fn a_cold_start_opens_a_connection_to_the_store_and_waits_for_no_answer() {
+    let (store, api) =
+        (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let endpoint = format!("http://{}", store.local_addr().unwrap());
+    let mut worker = tokio::process::Command::new(env!("CARGO_BIN_EXE_worker"));
+    let settings = [
+        ("AWS_LAMBDA_RUNTIME_API", api.local_addr().unwrap().to_string()),
+        ("AWS_LAMBDA_FUNCTION_NAME", "cold".to_owned()),
+        ("AWS_LAMBDA_FUNCTION_VERSION", "1".to_owned()),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512".to_owned()),
+        ("AWS_ACCESS_KEY_ID", "key".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
+        ("AWS_REGION", "us-east-1".to_owned()),
+        ("AWS_ENDPOINT_URL", endpoint),
+        ("AWS_S3_BUCKET", BUCKET.to_owned()),
+        ("AWS_SNS_EVENTS_TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:events.fifo".to_owned()),
+    ];
+    let _worker = worker.env_clear().envs(settings).kill_on_drop(true).spawn().unwrap();
+    let (line, _unanswered) = tokio::time::timeout(TIMEOUT, asked(&store)).await.unwrap();
+    assert!(line.contains("list-type=2") && line.contains("max-keys=1&prefix=datasets%2F"), "{line}");
+    // The store says nothing for longer than a request's own time-out would be.
+    let (line, _) = tokio::time::timeout(Duration::from_secs(15), asked(&api)).await.unwrap();
+    assert!(line.contains("/invocation/next"), "{line}");
 }
 
 #[tokio::test]

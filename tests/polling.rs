@@ -308,6 +308,22 @@ async fn a_queue_that_is_switched_off_is_not_polled_and_env_files_are_read_by_th
 }
 
 #[tokio::test]
+async fn the_worker_says_what_it_can_be_told() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, code, said) in [
+        (&["--help"][..], 0, "Usage: worker [--poll]"),
+        (&["--version"], 0, concat!("worker ", env!("CARGO_PKG_VERSION"))),
+        (&["--pole"], 2, "unexpected argument '--pole'"),
+        (&["--poll", "now"], 2, "unexpected argument 'now'"),
+    ] {
+        let output = command(folder.path(), arguments).output().await.unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+        assert!(text.contains(said), "{arguments:?}: {text}");
+    }
+}
+
+#[tokio::test]
 #[ignore = "a measurement: cargo test --test polling -- --ignored --nocapture what_spans_cost"]
 async fn what_spans_cost() {
     const RUNS: u32 = 200;

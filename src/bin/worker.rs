@@ -21,14 +21,14 @@ Options:
 ";
 
 fn main() -> anyhow::Result<()> {
-    // A library for one option would be a hundredth of what Lambda loads at each start.
+    // For one option a library would be loaded at each cold start.
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let is_polling = match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => false,
         ["--poll"] => true,
         ["-h" | "--help"] => return Ok(write!(std::io::stdout(), "{USAGE}")?),
         ["-V" | "--version"] => return Ok(writeln!(std::io::stdout(), "worker {}", env!("CARGO_PKG_VERSION"))?),
-        [unknown, ..] => {
+        ["--poll", unknown, ..] | [unknown, ..] => {
             write!(std::io::stderr(), "error: unexpected argument '{unknown}' found\n\n{USAGE}")?;
             std::process::exit(2);
         }

@@ -11,9 +11,11 @@
 //! other and whatever inode is used again. Of files that another program changes in place, the tag sees what `make` and
 //! `git` see: not a change that keeps the size within one tick of the file system's clock.
 
+mod reading;
+
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,15 +23,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use self::reading::Reading;
 use super::{ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, Part, PutCondition, Upload, no_such_part};
 use crate::keys::{Key, Prefix};
 
 /// The folder below the root that holds temporary files and locks. No key may begin with it, no listing shows it.
 const RESERVED: &str = ".storage";
-
-/// What is no longer than this takes less time to copy than to hand over to another thread.
-#[cfg(target_os = "linux")]
-const SMALL_BYTES: usize = 64 << 10;
 
 /// A folder.
 #[derive(Debug, Clone)]
@@ -88,78 +87,25 @@ impl FolderStorage {
         Ok(path)
     }
 
-    /// Opens an object's file, in one step where the system can refuse symbolic links itself.
-    fn open(&self, key: &Key) -> Result<io::Result<File>, Error> {
-        #[cfg(target_os = "linux")]
-        {
-            use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
-            if key.segments().next() != Some(RESERVED) {
-                // The root's own path is canonical, so that no link on it is refused either.
-                let path = self.root.join(key.as_str());
-                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-                match openat2(CWD, &path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-                    Ok(file) => return Ok(Ok(file.into())),
-                    Err(error) if is_absence(&error.into()) => return Ok(Err(error.into())),
-                    // A link, which is refused below with its name; or a system that does not know the call.
-                    Err(_) => {}
-                }
-            }
-        }
-        Ok(File::open(self.path("get", key.as_str())?))
-    }
-
-    fn read(&self, key: &Key, range: &ByteRange, if_match: Option<&ETag>) -> Result<Object, Error> {
-        let (file, metadata) = self.opened(key, if_match)?;
-        let wanted = range.within(usize::try_from(metadata.len()).unwrap_or(usize::MAX));
-        let mut bytes = vec![0; wanted.len()];
-        let mut length = 0;
-        while length < bytes.len() {
-            match file.read_at(&mut bytes[length..], (wanted.start + length) as u64) {
-                // Another program has cut the file meanwhile.
-                Ok(0) => bytes.truncate(length),
-                Ok(read) => length += read,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(failed("get", key.as_str(), &error)),
-            }
-        }
-        Ok(Object { bytes: bytes.into(), etag: tag(&metadata), size_bytes: metadata.len() })
-    }
-
-    /// A small part of a file that the system has in memory, without waiting for a disk: sooner than another thread
-    /// could be asked. Nothing where it is not in memory, or not small.
-    #[cfg(target_os = "linux")]
-    fn read_from_memory(&self, key: &Key, range: &ByteRange, if_match: Option<&ETag>) -> Result<Option<Object>, Error> {
-        use rustix::io::{ReadWriteFlags, preadv2};
-        let (file, metadata) = self.opened(key, if_match)?;
-        let wanted = range.within(usize::try_from(metadata.len()).unwrap_or(usize::MAX));
-        if wanted.len() > SMALL_BYTES {
-            return Ok(None);
-        }
-        let mut bytes = vec![0; wanted.len()];
-        let parts = &mut [io::IoSliceMut::new(&mut bytes)];
-        match preadv2(&file, parts, wanted.start as u64, ReadWriteFlags::NOWAIT) {
-            Ok(length) if length == wanted.len() => {}
-            _ => return Ok(None),
-        }
-        Ok(Some(Object { bytes: bytes.into(), etag: tag(&metadata), size_bytes: metadata.len() }))
-    }
-
     /// The object's file, which stays the one it is, whatever is renamed over its name.
-    fn opened(&self, key: &Key, if_match: Option<&ETag>) -> Result<(File, Metadata), Error> {
-        let failed = |error: &io::Error| failed("get", key.as_str(), error);
-        let file = match self.open(key)? {
-            Ok(file) => file,
-            Err(error) if is_absence(&error) => return Err(Error::NotFound { key: key.to_string() }),
-            Err(error) => return Err(failed(&error)),
+    fn open(&self, key: &Key, if_match: Option<&ETag>) -> Result<Reading, Error> {
+        let is_reserved = key.segments().next() == Some(RESERVED);
+        // The root's own path is canonical, so that the only links on the way are below it.
+        let opened = match reading::open_without_links(&self.root.join(key.as_str())) {
+            Some(opened) if !is_reserved => opened,
+            // A link, which is refused here with its name; or a system that cannot look out for links itself.
+            _ => Reading::open(&self.path("get", key.as_str())?),
         };
-        let metadata = file.metadata().map_err(|error| failed(&error))?;
-        if !metadata.is_file() {
-            return Err(Error::NotFound { key: key.to_string() });
+        let reading = match opened {
+            Ok(reading) if reading.metadata.is_file() => reading,
+            Ok(_) => return Err(Error::NotFound { key: key.to_string() }),
+            Err(error) if is_absence(&error) => return Err(Error::NotFound { key: key.to_string() }),
+            Err(error) => return Err(failed("get", key.as_str(), &error)),
+        };
+        match if_match {
+            Some(wanted) if *wanted != tag(&reading.metadata) => Err(Error::Precondition { key: key.to_string() }),
+            _ => Ok(reading),
         }
-        if if_match.is_some_and(|wanted| *wanted != tag(&metadata)) {
-            return Err(Error::Precondition { key: key.to_string() });
-        }
-        Ok((file, metadata))
     }
 
     /// What the file system says of an object; nothing where there is none.
@@ -348,13 +294,18 @@ fn push_meta(objects: &mut Vec<ObjectMeta>, text: &str, metadata: &Metadata) {
 #[async_trait]
 impl ObjectStorage for FolderStorage {
     async fn get(&self, key: &Key, range: ByteRange, if_match: Option<&ETag>) -> Result<Object, Error> {
-        #[cfg(target_os = "linux")]
-        if let Some(read) = self.read_from_memory(key, &range, if_match)? {
-            return Ok(read);
-        }
-        let (key, if_match) = (key.clone(), if_match.cloned());
-        let name = key.to_string();
-        self.blocking("get", name, move |folder| folder.read(&key, &range, if_match.as_ref())).await
+        let reading = self.open(key, if_match)?;
+        let (etag, size_bytes) = (tag(&reading.metadata), reading.metadata.len());
+        let wanted = range.within(usize::try_from(size_bytes).unwrap_or(usize::MAX));
+        let bytes = match reading.in_memory(&wanted) {
+            Some(bytes) => bytes,
+            None => {
+                let name = key.to_string();
+                let read = move |_: &Self| reading.range(wanted).map_err(|error| failed("get", &name, &error));
+                self.blocking("get", key.to_string(), read).await?
+            }
+        };
+        Ok(Object { bytes: bytes.into(), etag, size_bytes })
     }
 
     async fn list(&self, prefix: &Prefix) -> Result<Vec<ObjectMeta>, Error> {
