@@ -137,6 +137,12 @@ impl SeriesBuilder {
         Self { times: Vec::new(), values: Vec::new(), ascending: true, descents: 0 }
     }
 
+    /// Makes room for so many more observations.
+    pub fn reserve(&mut self, count: usize) {
+        self.times.reserve(count);
+        self.values.reserve(count);
+    }
+
     /// Adds one observation; a NaN value is null.
     pub fn push(&mut self, time: TimeNs, value: f64) {
         let last = self.times.last();
@@ -144,6 +150,24 @@ impl SeriesBuilder {
         self.descents += usize::from(last.is_some_and(|&last| last > time));
         self.times.push(time);
         self.values.push(value);
+    }
+
+    /// Adds observations in this order, as if they had been pushed one by one; there is a value for each time.
+    pub fn extend(&mut self, times: &[TimeNs], values: &[f64]) {
+        debug_assert_eq!(times.len(), values.len(), "a value for each time");
+        let Some(&first) = times.first() else { return };
+        let last = self.times.last();
+        self.ascending &= last.is_none_or(|&last| last < first);
+        self.descents += usize::from(last.is_some_and(|&last| last > first));
+        // Both are counted without a branch: nearly always all pairs ascend.
+        let pairs = || times.iter().zip(&times[1..]);
+        let ascents: usize = pairs().map(|(before, after)| usize::from(before < after)).sum();
+        if ascents + 1 < times.len() {
+            self.ascending = false;
+            self.descents += pairs().filter(|(before, after)| before > after).count();
+        }
+        self.times.extend_from_slice(times);
+        self.values.extend_from_slice(values);
     }
 
     /// Adds the observations of another builder after its own, as if they had been pushed one by one.
@@ -275,6 +299,20 @@ mod tests {
         assert_eq!(builder.take_before(1), (Series::empty(), 0));
         assert_eq!(builder.span(), Some((5, 9)));
         assert_eq!(builder.finish(), (Series::new(vec![5, 9], vec![5.0, 6.0]).unwrap(), 0));
+    }
+
+    #[test]
+    fn extending_is_pushing() {
+        for cut in 0..=8 {
+            let times = [3, 4, 4, 2, 5, 5, 1, 9];
+            let values = times.map(|time: i64| time as f64);
+            let (mut extended, mut pushed) = (SeriesBuilder::new(), SeriesBuilder::new());
+            extended.extend(&times[..cut], &values[..cut]);
+            extended.extend(&times[cut..], &values[cut..]);
+            times.iter().zip(values).for_each(|(&time, value)| pushed.push(time, value));
+            assert_eq!((extended.descents(), extended.span()), (pushed.descents(), pushed.span()));
+            assert_eq!(extended.finish(), pushed.finish());
+        }
     }
 
     #[test]

@@ -27,6 +27,9 @@ impl Ema {
     /// The means at the next values of the series.
     pub(super) fn next(&mut self, values: &[f64]) -> Vec<f64> {
         let Self { alpha, decay, mut mean, mut weight } = *self;
+        // Right after a value the weights nearly always add up to one; then dividing by them changes nothing, and each
+        // mean waits for the one before it.
+        let adds_up = decay + alpha == 1.0;
         let next_mean = |&value: &f64| {
             if !value.is_finite() {
                 weight *= decay;
@@ -35,10 +38,13 @@ impl Ema {
             if mean.is_nan() {
                 mean = value;
             } else {
-                let next = (weight * mean + alpha * value) / (weight + alpha);
+                let sum = weight * mean + alpha * value;
+                let next = if adds_up && weight == decay { sum } else { sum / (weight + alpha) };
                 // A mean lies between what it is the mean of. Rounding does not know: it moves a constant series in
-                // its last bits and carries the largest floats to infinity.
-                mean = next.max(mean.min(value)).min(mean.max(value));
+                // its last bits and carries the largest floats to infinity. All three are numbers here.
+                let (least, greatest) = if mean < value { (mean, value) } else { (value, mean) };
+                let raised = if next > least { next } else { least };
+                mean = if raised < greatest { raised } else { greatest };
             }
             weight = decay;
             mean

@@ -126,7 +126,7 @@ impl Aggregate for Mean {
 
 #[inline]
 fn overflow_is_infinite(result: f64) -> f64 {
-    if result.is_finite() { result } else { f64::INFINITY }
+    if result.abs() < f64::INFINITY { result } else { f64::INFINITY }
 }
 
 /// A window that slides over a series. Null until there are N values, and while any of the last N is null or not
@@ -201,7 +201,7 @@ impl<A: Aggregate> Window<A> {
         let place = Place { position: self.block.len(), length: self.length, run_length: self.finite_run_length };
         let aggregate = &self.aggregate;
         self.finite_run_length = self.plain.slide(piece, place, results, |partial| aggregate.finish(partial));
-        let is_too_large = results.iter().any(|result| result.is_infinite());
+        let is_too_large = results.iter().fold(false, |any, result| any | (result.abs() == f64::INFINITY));
         if is_too_large && self.downscaled.is_none() {
             self.downscaled = Some(Partials::of(&self.before, &self.block, DOWNSCALE));
         }
@@ -225,6 +225,9 @@ impl<A: Aggregate> Window<A> {
         }
     }
 }
+
+/// Values that are taken step by step: what depends on the one before, then all that does not.
+const STRIDE: usize = 64;
 
 /// Where a piece of a block begins.
 #[derive(Debug, Clone, Copy)]
@@ -267,20 +270,35 @@ impl<A: Aggregate> Partials<A> {
     fn slide(&mut self, piece: &[f64], place: Place, results: &mut [f64], finish: impl Fn(A::Partial) -> f64) -> usize {
         // A window that ends at the i-th value of a block starts at the (i + 1)-th of the block before; the one that
         // ends with the block is the block.
-        let suffixes = self.suffixes.get(place.position + 1..).unwrap_or_default().iter().copied();
-        let suffixes = suffixes.chain(std::iter::repeat(A::EMPTY));
-        let (mut run_length, mut prefix) = (place.run_length, self.prefix);
-        for ((&value, result), suffix) in piece.iter().zip(results).zip(suffixes) {
+        let mut suffixes = self.suffixes.get(place.position + 1..).unwrap_or_default();
+        let mut run_length = place.run_length;
+        for (values, results) in piece.chunks(STRIDE).zip(results.chunks_mut(STRIDE)) {
+            let mut partials = [A::EMPTY; STRIDE];
+            let partials = &mut partials[..values.len()];
+            for (&value, partial) in values.iter().zip(&mut *partials) {
+                self.prefix = A::combine(self.prefix, A::lift(value * self.scale));
+                *partial = self.prefix;
+            }
+            let (known, later) = suffixes.split_at(suffixes.len().min(values.len()));
+            suffixes = later;
+            for (&suffix, partial) in known.iter().zip(&mut *partials) {
+                *partial = A::combine(suffix, *partial);
+            }
             // Suffix and prefix hold nothing but their window, so what is not finite spoils only results that are null
             // anyway.
-            prefix = A::combine(prefix, A::lift(value * self.scale));
-            run_length = if value.is_finite() { run_length + 1 } else { 0 };
-            let window_is_full = run_length >= place.length;
-            if window_is_full {
-                *result = finish(A::combine(suffix, prefix));
+            let are_all_finite = values.iter().fold(true, |all, value| all & (value.abs() < f64::INFINITY));
+            if are_all_finite && run_length + 1 >= place.length {
+                results.iter_mut().zip(&*partials).for_each(|(result, &partial)| *result = finish(partial));
+                run_length += values.len();
+                continue;
+            }
+            for ((&value, result), &partial) in values.iter().zip(results).zip(&*partials) {
+                run_length = if value.is_finite() { run_length + 1 } else { 0 };
+                if run_length >= place.length {
+                    *result = finish(partial);
+                }
             }
         }
-        self.prefix = prefix;
         run_length
     }
 

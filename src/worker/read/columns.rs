@@ -1,6 +1,7 @@
 //! The values of one column of one row group: guarded pages come in; times in nanoseconds, numbers or texts go out,
 //! a batch of rows at a time.
 
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::{ArrowPrimitiveType, Float16Type, i256};
@@ -79,6 +80,11 @@ impl<T: DataType> Leaf<T> {
             read += rows;
         }
         Ok(read)
+    }
+
+    /// The values of all rows, where none is null.
+    fn all(&self) -> Option<&[T::T]> {
+        (!self.nullable || self.values.len() == self.levels.len()).then_some(&self.values)
     }
 
     /// Calls back with each row's value, in order.
@@ -171,6 +177,12 @@ impl ColumnReader {
         times: &mut Vec<TimeNs>,
     ) -> Result<(), Problem> {
         times.clear();
+        if let (Values::Int64(leaf), Meaning::Ticks { unit_ns: 1 }) = (&self.values, self.meaning)
+            && let Some(nanoseconds) = leaf.all()
+        {
+            times.extend_from_slice(nanoseconds);
+            return Ok(());
+        }
         let mut keep = |row: usize, time: Result<TimeNs, NoTime>| {
             match time {
                 Ok(time) => times.push(time),
@@ -244,9 +256,33 @@ impl ColumnReader {
     }
 }
 
+/// What a descriptor is made of.
+type Shape = (&'static str, Physical, i32, bool);
+
+/// Kinds of columns that are remembered: files of a dataset are alike.
+const MOST_DESCRIPTORS: usize = 8;
+
+thread_local! {
+    /// Of a small file it takes as long to describe its columns as to decode one of them.
+    static DESCRIPTORS: RefCell<Vec<(Shape, Arc<ColumnDescriptor>)>> = const { RefCell::new(Vec::new()) };
+}
+
 /// The descriptor that the decoder wants: a column by itself, without what its values mean.
 fn descriptor(column: &Column) -> parquet::errors::Result<Arc<ColumnDescriptor>> {
-    let physical = match column.physical {
+    let shape = (column.name, column.physical, column.length, column.nullable);
+    DESCRIPTORS.with_borrow_mut(|known| {
+        if let Some((_, descriptor)) = known.iter().find(|(of, _)| *of == shape) {
+            return Ok(Arc::clone(descriptor));
+        }
+        let descriptor = Arc::new(new_descriptor(shape)?);
+        known.truncate(MOST_DESCRIPTORS - 1);
+        known.insert(0, (shape, Arc::clone(&descriptor)));
+        Ok(descriptor)
+    })
+}
+
+fn new_descriptor((name, physical, length, nullable): Shape) -> parquet::errors::Result<ColumnDescriptor> {
+    let physical = match physical {
         Physical::Boolean => ParquetPhysical::BOOLEAN,
         Physical::Int32 => ParquetPhysical::INT32,
         Physical::Int64 => ParquetPhysical::INT64,
@@ -256,15 +292,16 @@ fn descriptor(column: &Column) -> parquet::errors::Result<Arc<ColumnDescriptor>>
         Physical::ByteArray => ParquetPhysical::BYTE_ARRAY,
         Physical::FixedLengthByteArray => ParquetPhysical::FIXED_LEN_BYTE_ARRAY,
     };
-    let (repetition, max_level) = if column.nullable { (Repetition::OPTIONAL, 1) } else { (Repetition::REQUIRED, 0) };
-    let leaf = Type::primitive_type_builder(column.name, physical)
-        .with_repetition(repetition)
-        .with_length(column.length)
-        .build()?;
-    Ok(Arc::new(ColumnDescriptor::new(Arc::new(leaf), max_level, 0, ColumnPath::from(column.name))))
+    let (repetition, max_level) = if nullable { (Repetition::OPTIONAL, 1) } else { (Repetition::REQUIRED, 0) };
+    let leaf = Type::primitive_type_builder(name, physical).with_repetition(repetition).with_length(length).build()?;
+    Ok(ColumnDescriptor::new(Arc::new(leaf), max_level, 0, ColumnPath::from(name)))
 }
 
 fn collect<T: DataType>(leaf: &Leaf<T>, numbers: &mut Vec<f64>, number_of: impl Fn(&T::T) -> f64) {
+    if let Some(values) = leaf.all() {
+        numbers.extend(values.iter().map(number_of));
+        return;
+    }
     let collected: Result<(), std::convert::Infallible> = leaf.each(|_, value| {
         numbers.push(value.map_or(NULL, &number_of));
         Ok(())

@@ -195,7 +195,7 @@ impl RowGroupDecoder {
                 Some(series) => batch.tell_apart(series, start..end, wanted)?,
                 None => batch.take_all(start..end),
             };
-            rows.foreign_rows += batch.slots.len().saturating_sub(wanted_count) as u64;
+            rows.foreign_rows += (end - start).saturating_sub(wanted_count as u64);
             budget.take_observations(wanted_count)?;
             if wanted_count > 0 {
                 batch.read(&mut self.time, &mut self.value, start..end, self.first_row)?;
@@ -209,6 +209,9 @@ impl RowGroupDecoder {
     /// The same by itself. The decoder library may panic on malformed values: that is an error like any other.
     pub(super) fn rows(&mut self, range: Range<u64>, wanted: &Wanted, budget: &Budget) -> Result<Rows, Problem> {
         let mut rows = Rows::none(wanted.codes.len());
+        if let ([only], None) = (&mut rows.builders[..], &self.series) {
+            only.reserve(row_count(range.clone()));
+        }
         let read = catch_unwind(AssertUnwindSafe(|| self.read(range, wanted, budget, &mut rows)));
         read.unwrap_or(Err(Problem::DecoderPanicked)).map(|()| rows)
     }
@@ -250,8 +253,8 @@ fn row_count(rows: Range<u64>) -> usize {
 /// Rows being decoded; the memory is used again for the next.
 #[derive(Default)]
 struct Batch {
-    /// For each row, the wanted series it belongs to.
-    slots: Vec<Option<usize>>,
+    /// For each row, the wanted series it belongs to; nothing where all rows belong to the one that is wanted.
+    slots: Option<Vec<Option<usize>>>,
     times: Vec<i64>,
     numbers: Vec<f64>,
 }
@@ -259,15 +262,15 @@ struct Batch {
 impl Batch {
     /// Every row belongs to the one series that is wanted.
     fn take_all(&mut self, rows: Range<u64>) -> usize {
-        self.slots.clear();
-        self.slots.resize(row_count(rows), Some(0));
-        self.slots.len()
+        self.slots = None;
+        row_count(rows)
     }
 
     /// Finds each row's series; the number of rows that have one.
     fn tell_apart(&mut self, series: &mut Cursor, rows: Range<u64>, wanted: &Wanted) -> Result<usize, Problem> {
         series.read(rows)?;
-        self.slots.clear();
+        let slots = self.slots.get_or_insert_default();
+        slots.clear();
         let mut wanted_count = 0;
         // Equal neighbours, and all that a dictionary gives, share their bytes: then nothing is compared.
         let mut last: Option<(*const u8, usize, Option<usize>)> = None;
@@ -282,7 +285,7 @@ impl Batch {
                 slot
             });
             wanted_count += usize::from(slot.is_some());
-            self.slots.push(slot);
+            slots.push(slot);
         });
         Ok(wanted_count)
     }
@@ -296,14 +299,20 @@ impl Batch {
     ) -> Result<(), Problem> {
         time.read(rows.clone())?;
         value.read(rows.clone())?;
-        let slots = &self.slots;
-        let is_wanted = |row: usize| slots.get(row).is_some_and(Option::is_some);
+        let slots = self.slots.as_deref();
+        let is_wanted = |row: usize| slots.is_none_or(|slots| slots.get(row).is_some_and(Option::is_some));
         time.reader.times(group_first_row + rows.start, is_wanted, &mut self.times)?;
         value.reader.numbers(&mut self.numbers)
     }
 
     fn add_to(&self, rows: &mut Rows) {
-        for ((&slot, &time), &number) in self.slots.iter().zip(&self.times).zip(&self.numbers) {
+        let Some(slots) = &self.slots else {
+            if let Some(builder) = rows.builders.first_mut() {
+                builder.extend(&self.times, &self.numbers);
+            }
+            return;
+        };
+        for ((&slot, &time), &number) in slots.iter().zip(&self.times).zip(&self.numbers) {
             if let Some(builder) = slot.and_then(|slot| rows.builders.get_mut(slot)) {
                 builder.push(time, number);
             }

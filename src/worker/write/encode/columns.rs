@@ -25,10 +25,16 @@ const DICTIONARY_BYTES: usize = 64 << 10;
 /// Levels and present values are made for so many rows at a time.
 const BATCH_ROWS: usize = 8 << 10;
 
+/// The levels of rows without a null.
+static ALL_PRESENT: [i16; BATCH_ROWS] = [1; BATCH_ROWS];
+
 /// Writes `obs_time` timestamp[ns, UTC] and `value` double; null is null, infinities are what they are.
 pub(super) struct Columns {
     times: Vec<TimeNs>,
     values: Vec<f64>,
+    /// The levels and the values that are not null, of rows with nulls among them.
+    levels: Vec<i16>,
+    present: Vec<f64>,
     writer: SerializedFileWriter<Vec<u8>>,
 }
 
@@ -43,7 +49,7 @@ impl Columns {
             .set_dictionary_page_size_limit(DICTIONARY_BYTES)
             .build();
         let writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema()?), Arc::new(properties))?;
-        Ok(Self { times: Vec::new(), values: Vec::new(), writer })
+        Ok(Self { times: Vec::new(), values: Vec::new(), levels: Vec::new(), present: Vec::new(), writer })
     }
 
     /// Adds rows; the answer is what became complete of the file.
@@ -69,13 +75,16 @@ impl Columns {
         }
         if let Some(mut column) = row_group.next_column()? {
             let writer = column.typed::<DoubleType>();
-            let (mut present, mut levels) = (Vec::with_capacity(BATCH_ROWS), Vec::with_capacity(BATCH_ROWS));
             for values in self.values.chunks(BATCH_ROWS) {
-                present.clear();
-                present.extend(values.iter().filter(|value| !value.is_nan()));
-                levels.clear();
-                levels.extend(values.iter().map(|value| i16::from(!value.is_nan())));
-                writer.write_batch(&present, Some(&levels), None)?;
+                if values.iter().any(|value| value.is_nan()) {
+                    self.present.clear();
+                    self.present.extend(values.iter().filter(|value| !value.is_nan()));
+                    self.levels.clear();
+                    self.levels.extend(values.iter().map(|value| i16::from(!value.is_nan())));
+                    writer.write_batch(&self.present, Some(&self.levels), None)?;
+                } else {
+                    writer.write_batch(values, Some(&ALL_PRESENT[..values.len()]), None)?;
+                }
             }
             column.close()?;
         }
