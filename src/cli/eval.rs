@@ -139,7 +139,7 @@ async fn evaluate(
 ) -> anyhow::Result<Evaluated> {
     let work = lookup::work(&expression, datasets, location).await?;
     let storage = &*location.storage;
-    let (_, read_plan) = worker::prepare(&work, storage, &location.config).await?;
+    let read_plan = worker::prepare(&work, storage, &location.config).await?.plan;
     let progress = Fraction::stderr(&label);
     let tell = |fraction| progress.at(fraction);
     let outcome = worker::read_planned(&read_plan, storage, &location.config, &tell).await?;

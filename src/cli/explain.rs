@@ -134,7 +134,7 @@ async fn explain(command: &Command, work: &Work, location: &Location) -> Result<
         measured.push(Step { name, took_ms: start.elapsed().as_secs_f64() * 1e3, requests, read_bytes });
         (seen, start) = (usage, Instant::now());
     };
-    let (resolved, plan) = worker::prepare(work, &*storage, &location.config).await?;
+    let worker::Prepared { resolved, plan, .. } = worker::prepare(work, &*storage, &location.config).await?;
     step("plan");
     if command.analyze {
         let outcome = worker::read_planned(&plan, &*storage, &location.config, &|_| ()).await?;

@@ -6,6 +6,7 @@ pub mod heartbeat;
 pub mod computing;
 pub mod resolve;
 pub mod plan;
+pub mod pipeline;
 pub mod read;
 pub mod evaluate;
 pub mod write;
@@ -17,14 +18,13 @@ pub mod recorder;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::FutureExt;
-use futures::future::{try_join, try_join3};
+use futures::future::{join, try_join};
 
 use crate::config::Config;
 use crate::event::{ErrorCode, Event, Outcome, SCHEMA};
 use crate::expression::Expr;
-use crate::ids::{DatasetId, SeriesCode};
+use crate::ids::DatasetId;
 use crate::keys::VersionTs;
 use crate::manifest::{InputLineage, Marker, SeriesLineage};
 use crate::request::{self, Run, RunRequest, Work};
@@ -32,14 +32,12 @@ use crate::series::Series;
 use crate::storage::ObjectStorage;
 use crate::telemetry;
 use crate::worker::computing::Computing;
-use crate::worker::evaluate::Evaluator;
 use crate::worker::heartbeat::{Progress, share};
 use crate::worker::publish::{Attempt, Publisher};
 use crate::worker::queue::Queue;
-use crate::worker::read::{Cut, Slices};
+use crate::worker::read::Cut;
 use crate::worker::resolve::Resolved;
-use crate::worker::write::encode::Encoder;
-use crate::worker::write::outbox::{self, Data, Outbox};
+use crate::worker::write::outbox::{Data, Outbox};
 use crate::worker::write::{claim, marker};
 
 /// The time, from outside.
@@ -201,16 +199,27 @@ async fn commit(
     config: &Config,
 ) -> Result<Marker, Error> {
     let storage = &*ports.storage;
-    let mut claimed = claim::obtain(run, &current, (ports.clock)(), storage).await?;
-    claimed = claim::take_up(run, &attempt.message_id, claimed, storage).await?;
-    ports.publisher.publish(&started(run, ports), attempt, NO_SEQUENCE).await?;
-    telemetry::run_started();
-    let mut computed = None;
+    let claim = async {
+        let claimed = claim::obtain(run, &current, (ports.clock)(), storage).await?;
+        let claimed = claim::take_up(run, &attempt.message_id, claimed, storage).await?;
+        ports.publisher.publish(&started(run, ports), attempt, NO_SEQUENCE).await?;
+        telemetry::run_started();
+        Ok::<_, Error>(claimed)
+    };
+    // What is to be read is told meanwhile: it writes nothing, and what is wrong with it is said after `started`.
+    let (claimed, prepared) = join(claim, prepare(work, storage, config)).await;
+    let (mut claimed, mut prepared, mut computed) = (claimed?, Some(prepared), None);
     for _ in 0..MOST_VERSIONS {
         let Some(sealed) = claimed.claim.sealed.clone() else {
             let (data, lineage) = match computed.take() {
                 Some(computed) => computed,
-                None => compute(run, claimed.claim.version_ts, work, progress, ports, config).await?,
+                None => {
+                    let prepared = match prepared.take() {
+                        Some(prepared) => prepared?,
+                        None => prepare(work, storage, config).await?,
+                    };
+                    compute(run, claimed.claim.version_ts, work, prepared, progress, ports, config).await?
+                }
             };
             claimed = write::data(run, &claimed, &data, lineage.clone(), (ports.clock)(), storage).await?;
             claimed = claim::take_up(run, &attempt.message_id, claimed, storage).await?;
@@ -233,27 +242,24 @@ async fn commit(
     Err(Error::NoVersion)
 }
 
-/// The result of the work for a version, and what it was computed from: prepare, then slice by slice read, evaluate,
-/// encode, send.
+/// The result of the work for a version, and what it was computed from: slice by slice read, evaluated, encoded, sent.
 async fn compute(
     run: &Run,
     version: VersionTs,
     work: &Work,
+    Prepared { resolved, plan: read_plan, timings }: Prepared,
     progress: &Progress,
     ports: &Ports,
     config: &Config,
 ) -> Result<(Data, Vec<InputLineage>), Error> {
-    let timings = telemetry::Timings::start();
     let storage = &*ports.storage;
-    let (resolved, read_plan) = prepare(work, storage, config).await?;
     progress.advance(share::PLANNED);
-    timings.planned(&read_plan);
 
     let read_progress = |fraction: f64| progress.advance(share::PLANNED + fraction * (share::READ - share::PLANNED));
     let mut cut = Cut::Slices;
     let (data, facts) = loop {
         let outbox = Outbox::new(run, version, &config.output_files, storage);
-        match stream(work, &read_plan, cut, outbox, storage, config, &read_progress).await? {
+        match pipeline::run(work, &read_plan, cut, outbox, storage, config, &read_progress).await? {
             Some(computed) => break computed,
             None => tracing::info!("observations are not in order of time, all of them are read at once"),
         }
@@ -265,83 +271,26 @@ async fn compute(
     Ok((data, lineage(&resolved, &facts)))
 }
 
-/// Reads, evaluates, encodes and sends: while one slice is computed, the next is read and the one before is sent.
-/// Nothing, where slices come out of order: what was sent is given up.
-async fn stream(
-    work: &Work,
-    read_plan: &plan::ReadPlan,
-    cut: Cut,
-    mut outbox: Outbox<'_>,
-    storage: &dyn ObjectStorage,
-    config: &Config,
-    progress: &(dyn Fn(f64) + Sync),
-) -> Result<Option<(Data, read::Facts)>, Error> {
-    let settings = read_settings(config);
-    let mut slices = Slices::new(read_plan, storage, &settings, cut, progress);
-    let mut workshop = Workshop {
-        codes: read_plan.series.iter().map(|series| series.series_code.clone()).collect(),
-        evaluator: Evaluator::new(&work.expression, &config.calendar),
-        encoder: Encoder::new(&config.output_files, config.output_compression)?,
-    };
-    let mut bytes = None;
-    loop {
-        let slice = match slices.next().await? {
-            read::Next::Slice(slice) => slice,
-            read::Next::End => break,
-            read::Next::OutOfOrder => {
-                outbox.abort().await;
-                return Ok(None);
-            }
-        };
-        let send = async {
-            match bytes.take() {
-                Some(bytes) => Ok(outbox.send(bytes).await?),
-                None => Ok(()),
-            }
-        };
-        let fill = async { Ok(slices.fill().await?) };
-        let computed = off_the_runtime(config.computing, move || workshop.compute(slice));
-        let ((back, next_bytes), (), ()) = try_join3(computed, fill, send).await?;
-        (workshop, bytes) = (back, Some(next_bytes));
-    }
-    let facts = slices.finish()?;
-    let (last, summary) = off_the_runtime(config.computing, move || Ok(workshop.encoder.finish()?)).await?;
-    let last = match bytes {
-        Some(bytes) => bytes.into_iter().zip(last).map(|(bytes, last)| outbox::joined([bytes, last])).collect(),
-        None => last,
-    };
-    Ok(Some((outbox.close(last, summary).await?, facts)))
-}
-
-/// Where a slice of the input becomes bytes of the output.
-struct Workshop {
-    codes: Vec<SeriesCode>,
-    evaluator: Evaluator,
-    encoder: Encoder,
-}
-
-impl Workshop {
-    /// The next bytes of each file.
-    fn compute(mut self, slice: Vec<Series>) -> Result<(Self, Vec<Bytes>), Error> {
-        let _step = tracing::debug_span!(target: telemetry::STEPS, "evaluate", series = slice.len()).entered();
-        let result = self.evaluator.next(self.codes.iter().cloned().zip(slice).collect())?;
-        let bytes = self.encoder.next(&result)?;
-        Ok((self, bytes))
-    }
+/// What [`prepare`] found.
+pub struct Prepared {
+    /// The datasets of the work as they are.
+    pub resolved: Resolved,
+    /// What is to be read of them.
+    pub plan: plan::ReadPlan,
+    /// Since when.
+    pub timings: telemetry::Timings,
 }
 
 /// What the work reads, before anything but manifests and listings is read: resolve, plan.
 ///
 /// # Errors
 /// When a dataset cannot be told, or a series has no file.
-pub async fn prepare(
-    work: &Work,
-    storage: &dyn ObjectStorage,
-    config: &Config,
-) -> Result<(Resolved, plan::ReadPlan), Error> {
+pub async fn prepare(work: &Work, storage: &dyn ObjectStorage, config: &Config) -> Result<Prepared, Error> {
+    let timings = telemetry::Timings::start();
     let resolved = resolve::resolve(work, config.input_scope, storage).await?;
-    let read_plan = plan::plan(work, &resolved, &config.rules.input_prefixes)?;
-    Ok((resolved, read_plan))
+    let plan = plan::plan(work, &resolved, &config.rules.input_prefixes)?;
+    timings.planned(&plan);
+    Ok(Prepared { resolved, plan, timings })
 }
 
 /// Reads what is planned, whole; `progress` is told the fraction that is done.

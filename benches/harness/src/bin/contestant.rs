@@ -76,7 +76,7 @@ async fn read(event: &SqsEvent, storage: &dyn ObjectStorage, config: &Config) ->
     let body = event.records.first().and_then(|record| record.body.as_deref()).expect("a record");
     let request = request::decode(body, &config.rules).expect("a request");
     let work = request.work.as_ref().expect("a valid request");
-    let (_, plan) = worker::prepare(work, storage, config).await.expect("a plan");
+    let plan = worker::prepare(work, storage, config).await.expect("a plan").plan;
     let settings = worker::read_settings(config);
     let (started, cpu, mut rows) = (Instant::now(), cpu_seconds(), 0);
     let mut slices = Slices::new(&plan, storage, &settings, Cut::Slices, &|_| ());
