@@ -120,6 +120,11 @@ impl<'a> OpenObject<'a> {
         self.tail.len() as u64 == self.size_bytes
     }
 
+    /// All of it, if it is in memory.
+    pub(super) fn whole(&self) -> Option<&Bytes> {
+        self.is_whole().then_some(&self.tail)
+    }
+
     /// The range, if it is in memory.
     pub(super) fn in_memory(&self, range: &Range<u64>) -> Option<Bytes> {
         let tail_start = self.size_bytes - self.tail.len() as u64;

@@ -96,6 +96,9 @@ async fn decode(
 /// Reads the footer.
 pub(super) async fn open_footer(key: &Key, object: &OpenObject<'_>) -> Result<Footer, Error> {
     let unreadable = |problem| Error::unreadable(key, problem);
+    if let Some(bytes) = object.whole() {
+        return whole_footer(bytes).map_err(unreadable);
+    }
     let size_bytes = object.size_bytes;
     if size_bytes < SMALLEST_FILE_BYTES {
         return Err(unreadable(Problem::TooShort { size_bytes }));
@@ -103,14 +106,65 @@ pub(super) async fn open_footer(key: &Key, object: &OpenObject<'_>) -> Result<Fo
     let tail_start = size_bytes - TAIL_BYTES as u64;
     let tail = one(object, tail_start..size_bytes).await?;
     let length = footer_length(&tail, size_bytes).map_err(unreadable)?;
-    if object.in_memory(&(0..4)).is_some_and(|magic| &magic[..] != b"PAR1") {
-        return Err(unreadable(Problem::Magic));
-    }
     let footer_start = tail_start - length;
     let bytes = one(object, footer_start..tail_start).await?;
-    catch_unwind(AssertUnwindSafe(|| read_footer(&bytes, footer_start)))
-        .unwrap_or(Err(Problem::DecoderPanicked))
-        .map_err(unreadable)
+    parse_footer(&bytes, footer_start).map_err(unreadable)
+}
+
+/// The same of an object that is in memory.
+fn whole_footer(object: &[u8]) -> Result<Footer, Problem> {
+    let size_bytes = object.len() as u64;
+    let Some((before, tail)) = object.split_last_chunk::<TAIL_BYTES>().filter(|_| size_bytes >= SMALLEST_FILE_BYTES)
+    else {
+        return Err(Problem::TooShort { size_bytes });
+    };
+    let length = footer_length(tail, size_bytes)?;
+    if !object.starts_with(b"PAR1") {
+        return Err(Problem::Magic);
+    }
+    let footer_start = before.len() as u64 - length;
+    parse_footer(
+        usize::try_from(footer_start).ok().and_then(|start| before.get(start..)).unwrap_or_default(),
+        footer_start,
+    )
+}
+
+fn parse_footer(bytes: &[u8], footer_start: u64) -> Result<Footer, Problem> {
+    catch_unwind(AssertUnwindSafe(|| read_footer(bytes, footer_start))).unwrap_or(Err(Problem::DecoderPanicked))
+}
+
+/// Reads a series' own object that is in memory, without waiting for anything. Nothing, where that may take longer than
+/// others should wait, or it has more rows than `row_limit`.
+pub(super) fn read_in_memory(
+    object: &Bytes,
+    wanted: &Wanted,
+    row_limit: u64,
+    budget: &Budget,
+) -> Result<Option<Rows>, Problem> {
+    let footer = whole_footer(object)?;
+    if footer.row_groups.iter().fold(0u64, |sum, group| sum.saturating_add(group.row_count)) > row_limit {
+        return Ok(None);
+    }
+    let (groups, foreign_rows) = own_row_groups(&footer, wanted);
+    let mut rows = Rows { foreign_rows, ..Rows::none(wanted.codes.len()) };
+    for index in groups {
+        let part = whole_part(&footer.row_groups[index]);
+        let (mut size_bytes, mut sources) = (0u64, Vec::with_capacity(3));
+        for chunk in needed_chunks(&footer, &footer.row_groups[index], wanted).into_iter().flatten() {
+            let Range { start, end } = chunk.bytes;
+            let range = usize::try_from(start).ok().zip(usize::try_from(end).ok());
+            let bytes = range.map(|(start, end)| object.slice(start..end));
+            sources.push(Source::Whole(bytes.ok_or(Problem::MissingBytes { start, end })?));
+            size_bytes = size_bytes.saturating_add(end - start);
+        }
+        check_size(index, size_bytes, budget)?;
+        let input = part.input(size_bytes, sources.into_iter());
+        if input.is_long() {
+            return Ok(None);
+        }
+        rows.append(decode_row_group(&footer, input, wanted, budget)?);
+    }
+    Ok(Some(rows))
 }
 
 async fn one(object: &OpenObject<'_>, range: Range<u64>) -> Result<Bytes, Error> {
@@ -220,18 +274,25 @@ async fn fetch_part(
         layouts.push(layout);
     }
     let size_bytes = ranges.iter().fold(0u64, |sum, range| sum.saturating_add(range.end - range.start));
-    check_size(key, part.index, size_bytes, budget)?;
+    check_size(part.index, size_bytes, budget).map_err(|problem| Error::unreadable(key, problem))?;
     let mut fetched = object.ranges(&ranges).await?.into_iter();
-    let mut sources = layouts.into_iter().map(|layout| layout.source(&mut fetched));
-    let empty = || Source::Whole(Bytes::new());
-    Ok(RowGroupInput {
-        index: part.index,
-        size_bytes,
-        selection: part.selection,
-        time: sources.next().unwrap_or_else(empty),
-        value: sources.next().unwrap_or_else(empty),
-        series: sources.next(),
-    })
+    let sources = layouts.into_iter().map(|layout| layout.source(&mut fetched));
+    Ok(part.input(size_bytes, sources))
+}
+
+impl Part {
+    /// The part with its pages, which come in the order of [`needed_chunks`].
+    fn input(self, size_bytes: u64, mut sources: impl Iterator<Item = Source>) -> RowGroupInput {
+        let empty = || Source::Whole(Bytes::new());
+        RowGroupInput {
+            index: self.index,
+            size_bytes,
+            selection: self.selection,
+            time: sources.next().unwrap_or_else(empty),
+            value: sources.next().unwrap_or_else(empty),
+            series: sources.next(),
+        }
+    }
 }
 
 /// The chunks that are read of a row group: times, values, and where rows are to be told apart by it, the series column.
@@ -243,11 +304,10 @@ pub(super) fn needed_chunks<'a>(footer: &Footer, row_group: &'a RowGroup, wanted
 }
 
 /// Whether what is needed of a row group is within the limit.
-pub(super) fn check_size(key: &Key, index: usize, size_bytes: u64, budget: &Budget) -> Result<(), Error> {
+pub(super) fn check_size(index: usize, size_bytes: u64, budget: &Budget) -> Result<(), Problem> {
     let limit_bytes = budget.page_bytes_limit.saturating_mul(ROW_GROUP_PAGES);
     if size_bytes > limit_bytes {
-        let what = format!("row group {index}");
-        return Err(Error::unreadable(key, Problem::TooLarge { what, size_bytes, limit_bytes }));
+        return Err(Problem::TooLarge { what: format!("row group {index}"), size_bytes, limit_bytes });
     }
     Ok(())
 }

@@ -103,7 +103,8 @@ impl<'a> LongFile<'a> {
         let row_group = &self.footer.row_groups[index];
         let chunks = needed_chunks(&self.footer, row_group, &self.wanted);
         let size_of = |chunk: &&super::footer::Chunk| chunk.bytes.end - chunk.bytes.start;
-        check_size(self.key, index, chunks.iter().flatten().map(size_of).fold(0, u64::saturating_add), &self.budget)?;
+        let size_bytes = chunks.iter().flatten().map(size_of).fold(0, u64::saturating_add);
+        check_size(index, size_bytes, &self.budget).map_err(|problem| Error::unreadable(self.key, problem))?;
         let mut feeds = Vec::with_capacity(chunks.len());
         let sources = chunks.map(|chunk| {
             let (mut feed, source) = Feed::of(&self.object, chunk?, self.sizes.piece_bytes);

@@ -11,6 +11,7 @@
 
 mod error;
 mod slices;
+mod small;
 mod lane;
 mod fetch;
 mod file;

@@ -19,6 +19,7 @@ use super::error::Error;
 use super::fetch::{OpenObject, Requests, Source, requests};
 use super::lane::{Arrived, Lane, bytes_ahead};
 use super::long_file::{LongFile, Sizes};
+use super::small::{self, Fetched, Waiting};
 use super::{Facts, ReadSettings, Run, file, series_of, wanted};
 use crate::series::{Series, TimeNs};
 use crate::storage::{ETag, ObjectStorage};
@@ -75,6 +76,8 @@ pub struct Slices<'a> {
     done_count: usize,
     ahead_bytes: u64,
     work: FuturesUnordered<BoxFuture<'a, Result<Done<'a>, Error>>>,
+    /// Small objects that were fetched and are to be decoded.
+    fetched: Waiting<'a>,
     /// Long objects whose turn has not come, or whose series has enough for now.
     parked: Vec<Long<'a>>,
     /// All before this time was given out.
@@ -94,9 +97,45 @@ struct Long<'a> {
 
 /// A piece of work that is done.
 enum Done<'a> {
+    Fetched(Fetched<'a>),
     Whole { index: usize, etag: ETag, rows: Rows },
+    Together(Vec<Self>),
     Opened(Long<'a>),
     Part { long: Long<'a>, rows: Option<Rows> },
+}
+
+/// How objects are read once they are open.
+struct Opening<'a> {
+    run: Arc<Run>,
+    settings: &'a ReadSettings,
+    cut: Cut,
+    piece_bytes: u64,
+}
+
+impl<'a> Opening<'a> {
+    /// Reads an object by itself: all of it, or, where it is long, only its footer for now.
+    async fn read(&self, object: &'a PlannedObject, fetched: Fetched<'a>) -> Result<Done<'a>, Error> {
+        let Fetched { index, opened, wanted } = fetched;
+        let (etag, budget, key) = (opened.etag.clone(), Arc::clone(&self.run.budget), &object.key);
+        let footer = Arc::new(file::open_footer(key, &opened).await?);
+        let row_count = footer.row_groups.iter().fold(0u64, |sum, group| sum.saturating_add(group.row_count));
+        let slice_rows = self.settings.slice_observations as u64;
+        let is_long = !opened.is_whole() || row_count > slice_rows;
+        if is_long && self.cut == Cut::Slices && is_own(object) {
+            let sizes = Sizes { chunk_rows: slice_rows, piece_bytes: self.piece_bytes };
+            let file = LongFile::new(key, Arc::new(opened), footer, wanted, budget, sizes);
+            return Ok(Done::Opened(Long { index, etag, file }));
+        }
+        // A semaphore that is never closed always gives its permit.
+        let _permit = if opened.is_whole() { None } else { self.run.large_objects.acquire().await.ok() };
+        let rows = file::read_file(key, &opened, footer, wanted, budget).await?;
+        Ok(Done::Whole { index, etag, rows })
+    }
+}
+
+/// Whether the object is of one series alone.
+fn is_own(object: &PlannedObject) -> bool {
+    matches!(object.content, Content::Own(_))
 }
 
 impl<'a> Slices<'a> {
@@ -140,6 +179,7 @@ impl<'a> Slices<'a> {
             done_count: 0,
             ahead_bytes: 0,
             work: FuturesUnordered::new(),
+            fetched: Waiting::default(),
             parked: Vec::new(),
             given_out: None,
             is_out_of_order: false,
@@ -247,6 +287,9 @@ impl<'a> Slices<'a> {
             let is_its_turn = lane.begun.front() == Some(&long.index);
             if is_its_turn && lane.held_count() < share { self.go_on(long) } else { self.parked.push(long) }
         }
+        if self.fetched.are_enough() {
+            self.decode_fetched();
+        }
         let mut idle_count = 0;
         while idle_count < self.lanes.len() && self.work.len() < self.settings.concurrency.get() {
             let series = self.next_lane % self.lanes.len();
@@ -255,6 +298,10 @@ impl<'a> Slices<'a> {
                 ControlFlow::Continue(()) => idle_count = 0,
                 ControlFlow::Break(()) => idle_count += 1,
             }
+        }
+        // Nothing else is on its way that could join them.
+        if self.work.is_empty() && !self.fetched.is_empty() {
+            self.decode_fetched();
         }
         Ok(())
     }
@@ -281,27 +328,45 @@ impl<'a> Slices<'a> {
             return Ok(ControlFlow::Continue(()));
         }
         let wanted = Arc::new(wanted(self.plan, object)?);
-        let (source, run, settings) = (Arc::clone(&self.source), Arc::clone(&self.run), self.settings);
-        let may_be_long = self.cut == Cut::Slices && matches!(object.content, Content::Own(_));
-        let piece_bytes = self.piece_bytes();
+        let (source, opening) = (Arc::clone(&self.source), self.opening());
         let read = async move {
-            let opened = OpenObject::open(source, &object.key, object.size_bytes, settings.whole_object_bytes).await?;
-            let etag = opened.etag.clone();
-            let footer = Arc::new(file::open_footer(&object.key, &opened).await?);
-            let row_count = footer.row_groups.iter().fold(0u64, |sum, group| sum.saturating_add(group.row_count));
-            let (budget, key) = (Arc::clone(&run.budget), &object.key);
-            if may_be_long && (!opened.is_whole() || row_count > settings.slice_observations as u64) {
-                let sizes = Sizes { chunk_rows: settings.slice_observations as u64, piece_bytes };
-                let file = LongFile::new(key, Arc::new(opened), footer, wanted, budget, sizes);
-                return Ok(Done::Opened(Long { index, etag, file }));
+            let limit_bytes = opening.settings.whole_object_bytes;
+            let opened = OpenObject::open(source, &object.key, object.size_bytes, limit_bytes).await?;
+            let fetched = Fetched { index, opened, wanted };
+            match is_own(object) && fetched.opened.is_whole() {
+                true => Ok(Done::Fetched(fetched)),
+                false => opening.read(object, fetched).await,
             }
-            // A semaphore that is never closed always gives its permit.
-            let _permit = if opened.is_whole() { None } else { run.large_objects.acquire().await.ok() };
-            let rows = file::read_file(key, &opened, footer, wanted, budget).await?;
-            Ok(Done::Whole { index, etag, rows })
         };
         self.work.push(read.boxed());
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Decodes the small objects that were fetched, those that are not so small after all one by one.
+    fn decode_fetched(&mut self) {
+        let (plan, fetched, opening) = (self.plan, self.fetched.take(), self.opening());
+        let decode = async move {
+            let row_limit = match opening.cut {
+                Cut::Slices => opening.settings.slice_observations as u64,
+                Cut::Whole => u64::MAX,
+            };
+            let decoded = small::decode(&fetched, row_limit, &opening.run.budget).await;
+            let mut done = Vec::with_capacity(fetched.len());
+            for (fetched, decoded) in fetched.into_iter().zip(decoded) {
+                let (index, object) = (fetched.index, &plan.objects[fetched.index]);
+                done.push(match decoded.map_err(|problem| Error::unreadable(&object.key, problem))? {
+                    Some(rows) => Done::Whole { index, etag: fetched.opened.etag, rows },
+                    None => opening.read(object, fetched).await?,
+                });
+            }
+            Ok(Done::Together(done))
+        };
+        self.work.push(decode.boxed());
+    }
+
+    fn opening(&self) -> Opening<'a> {
+        let piece_bytes = self.piece_bytes();
+        Opening { run: Arc::clone(&self.run), settings: self.settings, cut: self.cut, piece_bytes }
     }
 
     /// Each series may have a long object open, of two columns, each with a piece at hand and one on its way.
@@ -320,6 +385,8 @@ impl<'a> Slices<'a> {
     fn settle(&mut self, done: Done<'a>) {
         let (plan, end) = (self.plan, self.given_out);
         match done {
+            Done::Fetched(fetched) => self.fetched.push(fetched),
+            Done::Together(all) => all.into_iter().for_each(|done| self.settle(done)),
             Done::Opened(long) => self.parked.push(long),
             Done::Whole { index, etag, rows } => {
                 let object = &plan.objects[index];
