@@ -16,7 +16,7 @@ use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig, identity::IdentityCache};
 use aws_sdk_s3::config::{ProvideCredentials, SharedCredentialsProvider};
-use aws_smithy_http_client::{Builder as HttpClientBuilder, tls};
+use aws_smithy_http_client::{Builder as HttpClientBuilder, Connector, tls};
 
 use crate::keys::Prefix;
 
@@ -134,6 +134,19 @@ pub struct Clients {
     pub sqs: aws_sdk_sqs::Client,
 }
 
+/// Reads the system's certificates on a thread of its own: with a core to spare they are there when the first connection
+/// needs them. They are read once in a process, whoever comes first.
+pub fn read_certificates_ahead() {
+    let read = || drop(Connector::builder().tls_provider(tls_provider()).build());
+    // Without a thread the first connection reads them, as it would have.
+    let _ = std::thread::Builder::new().name("certificates".to_owned()).spawn(read);
+}
+
+/// The same crate and cryptography as the SDK's own client, so that there is one TLS stack in the binary.
+fn tls_provider() -> tls::Provider {
+    tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring)
+}
+
 /// The clients, with the credentials of the process: environment, profile, container or machine, whichever comes
 /// first. They are looked for now, so that the first request finds their source known and connected.
 pub async fn clients(settings: &AwsSettings) -> Clients {
@@ -146,11 +159,8 @@ pub async fn clients_with_credentials(settings: &AwsSettings, credentials: Share
 }
 
 fn loader(settings: &AwsSettings) -> ConfigLoader {
-    // The same crate and cryptography as the SDK's own client, so that there is one TLS stack in the binary.
-    let http_client = HttpClientBuilder::new()
-        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-        .build_https();
+    let http_client =
+        HttpClientBuilder::new().tls_provider(tls_provider()).pool_idle_timeout(POOL_IDLE_TIMEOUT).build_https();
     let retries = RetryConfig::standard()
         .with_max_attempts(MAX_ATTEMPTS)
         .with_initial_backoff(INITIAL_BACKOFF)

@@ -36,6 +36,7 @@ fn main() -> anyhow::Result<()> {
     if is_polling {
         read_env_file(".env".as_ref())?;
     }
+    aws::read_certificates_ahead();
     let config = Config::from_lookup(environment)?;
     telemetry::log_json(config.log_level);
     // Requests wait more than they compute, and computations have threads of their own: a second thread for requests
