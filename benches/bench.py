@@ -33,6 +33,10 @@ def environment(endpoint):
         "AWS_EC2_METADATA_DISABLED": "true", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769", "LOG_LEVEL": "error"}
 
 
+# What the template sets for the C library, which the peers are left without.
+ENGINE_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
+
+
 class Process:
     """A process that answers a line with a line."""
 
@@ -95,7 +99,8 @@ class World:
         if name not in self.contestants:
             command = [os.path.join(BIN, "contestant")] if name == ENGINE \
                 else [sys.executable, os.path.join(HERE, "peers.py"), name]
-            self.contestants[name] = Process(command + self.local, self.env)
+            environment = self.env | (ENGINE_ENVIRONMENT if name == ENGINE else {})
+            self.contestants[name] = Process(command + self.local, environment)
         return self.contestants[name]
 
     def restart(self, name):

@@ -221,10 +221,12 @@ class Sql:
         if len(codes) > 8:
             union = " UNION ALL ".join(f"SELECT obs_time, value FROM {source(code)}" for code in codes)
             return f"SELECT obs_time, sum(value) AS value FROM ({union}) GROUP BY obs_time ORDER BY obs_time"
-        joined = "t0"
+        # One table more at a time: what a second USING means is not the same to all engines.
         for number in range(1, len(codes)):
-            joined += f" FULL JOIN t{number} USING (obs_time)"
-        parts.append(f"joined AS (SELECT * FROM {joined})")
+            before = "t0" if number == 1 else f"joined{number - 1}"
+            parts.append(f"joined{number} AS (SELECT * FROM {before} FULL JOIN t{number} USING (obs_time))")
+        last = f"joined{len(codes) - 1}" if len(codes) > 1 else "t0"
+        parts.append(f"joined AS (SELECT * FROM {last})")
         if has_lag(expression):
             days = expression["right"]["window"]
             return (f"WITH {', '.join(parts)} SELECT a.obs_time, a.v0 / b.v0 AS value FROM joined a "

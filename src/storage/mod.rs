@@ -114,9 +114,9 @@ impl PutCondition {
     }
 }
 
-/// What is larger than this is written in parts of this size. S3 takes no part below 5 MiB, except the last; at 8 MiB a
-/// part that has to be sent again costs little, and the largest results have some dozens of parts.
-pub const PART_SIZE_BYTES: usize = 8 << 20;
+/// What is larger than this is written in parts of this size. S3 takes no part below 5 MiB, except the last, and
+/// several are in memory at a time; the largest results have some dozens of parts.
+pub const PART_SIZE_BYTES: usize = 5 << 20;
 
 /// An upload in parts that was begun: no object yet, and none at all unless it is completed.
 #[derive(Debug, Clone, PartialEq, Eq)]

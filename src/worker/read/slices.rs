@@ -36,8 +36,11 @@ const SMALLEST_SHARE: usize = 2;
 const AHEAD_BYTES: u64 = 8 << 20;
 
 /// Pieces of long objects that are on their way or being cut into pages, all objects together.
-const PIECES_BYTES: u64 = 16 << 20;
+const PIECES_BYTES: u64 = 8 << 20;
 const LEAST_PIECE_BYTES: u64 = 256 << 10;
+
+/// From so many on, the parts that long objects are read in are shorter.
+const MANY_SERIES: usize = 4;
 
 /// What comes next.
 #[derive(Debug)]
@@ -109,7 +112,7 @@ struct Opening<'a> {
     run: Arc<Run>,
     settings: &'a ReadSettings,
     cut: Cut,
-    piece_bytes: u64,
+    sizes: Sizes,
 }
 
 impl<'a> Opening<'a> {
@@ -122,8 +125,7 @@ impl<'a> Opening<'a> {
         let slice_rows = self.settings.slice_observations as u64;
         let is_long = !opened.is_whole() || row_count > slice_rows;
         if is_long && self.cut == Cut::Slices && is_own(object) {
-            let sizes = Sizes { chunk_rows: slice_rows, piece_bytes: self.piece_bytes };
-            let file = LongFile::new(key, Arc::new(opened), footer, wanted, budget, sizes);
+            let file = LongFile::new(key, Arc::new(opened), footer, wanted, budget, self.sizes);
             return Ok(Done::Opened(Long { index, etag, file }));
         }
         // A semaphore that is never closed always gives its permit.
@@ -365,8 +367,11 @@ impl<'a> Slices<'a> {
     }
 
     fn opening(&self) -> Opening<'a> {
-        let piece_bytes = self.piece_bytes();
-        Opening { run: Arc::clone(&self.run), settings: self.settings, cut: self.cut, piece_bytes }
+        // A slice is as long as the longest part of a series in it: of many series, parts are shorter.
+        let parts = if self.lanes.len() < MANY_SERIES { 1 } else { 2 };
+        let sizes =
+            Sizes { chunk_rows: self.settings.slice_observations as u64 / parts, piece_bytes: self.piece_bytes() };
+        Opening { run: Arc::clone(&self.run), settings: self.settings, cut: self.cut, sizes }
     }
 
     /// Each series may have a long object open, of two columns, each with a piece at hand and one on its way.

@@ -159,6 +159,8 @@ impl S3 for Server {
         self.wait().await;
         let prefix = request.input.prefix.unwrap_or_default();
         let after = request.input.continuation_token.or(request.input.start_after).unwrap_or_default();
+        let most = request.input.max_keys.and_then(|most| usize::try_from(most).ok()).unwrap_or(KEYS_PER_PAGE);
+        let most = most.min(KEYS_PER_PAGE);
         let start = if after >= prefix { Bound::Excluded(after) } else { Bound::Included(prefix.clone()) };
         let objects = self.0.objects.read().expect("no writer panics");
         let mut below = objects.range((start, Bound::Unbounded)).take_while(|(key, _)| key.starts_with(&prefix));
@@ -166,7 +168,7 @@ impl S3 for Server {
         let mut last = None;
         let mut is_truncated = false;
         for (key, stored) in &mut below {
-            if contents.len() + folders.len() == KEYS_PER_PAGE {
+            if contents.len() + folders.len() == most {
                 is_truncated = true;
                 break;
             }
@@ -192,7 +194,7 @@ impl S3 for Server {
         Ok(S3Response::new(ListObjectsV2Output {
             name: Some(request.input.bucket),
             key_count: i32::try_from(contents.len() + folders.len()).ok(),
-            max_keys: i32::try_from(KEYS_PER_PAGE).ok(),
+            max_keys: i32::try_from(most).ok(),
             prefix: Some(prefix),
             contents: Some(contents),
             common_prefixes: Some(folders),
