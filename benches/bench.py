@@ -310,7 +310,7 @@ def cost(data, rounds):
         RESULTS[f"cost of {batch}"] = rows
         for name, row in rows.items():
             waiting = max(0.0, row["seconds"] - row["cpu"])
-            for memory_mb in (256, 512, 1_769):
+            for memory_mb in (128, 512, 1_769):
                 if row["peak_mb"] > memory_mb:
                     print(f"| {batch} | {name} | {memory_mb} | does not fit: {row['peak_mb']:.0f} MB | | | | |")
                     continue

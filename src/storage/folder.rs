@@ -17,11 +17,13 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use self::reading::Reading;
 use super::{ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, Part, PutCondition, Upload, no_such_part};
@@ -30,10 +32,14 @@ use crate::keys::{Key, Prefix};
 /// The folder below the root that holds temporary files and locks. No key may begin with it, no listing shows it.
 const RESERVED: &str = ".storage";
 
+/// Calls of the system that may wait for a disk, at a time: enough to keep one busy, and each takes a thread.
+const WAITING_CALLS: usize = 16;
+
 /// A folder.
 #[derive(Debug, Clone)]
 pub struct FolderStorage {
     root: PathBuf,
+    turns: Arc<Semaphore>,
 }
 
 impl FolderStorage {
@@ -43,7 +49,7 @@ impl FolderStorage {
     /// When it cannot be created or is no folder.
     pub fn new(root: &Path) -> io::Result<Self> {
         fs::create_dir_all(root)?;
-        Ok(Self { root: root.canonicalize()? })
+        Ok(Self { root: root.canonicalize()?, turns: Arc::new(Semaphore::new(WAITING_CALLS)) })
     }
 
     /// The folder's absolute path.
@@ -59,6 +65,8 @@ impl FolderStorage {
         key: String,
         work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        // A semaphore that is never closed always gives its permit.
+        let _turn = self.turns.acquire().await.ok();
         let folder = self.clone();
         match tokio::task::spawn_blocking(move || work(&folder)).await {
             Ok(answer) => answer,
