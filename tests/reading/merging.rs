@@ -5,8 +5,10 @@ use std::sync::Mutex;
 use metrics_engine::storage::ByteRange;
 use metrics_engine::worker::plan::Content::{Own, Shared};
 use metrics_engine::worker::read::{self, Error, ReadSettings};
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
 
-use crate::files::series_file;
+use crate::files::{file, observations, series_file};
 use crate::store::{Store, block_on, plan, ranged, read, read_with};
 
 #[test]
@@ -152,4 +154,20 @@ fn a_run_of_too_many_observations_is_refused() {
     let settings = ReadSettings { observation_limit: 1, ..ReadSettings::default() };
     let error = block_on(read_with(&plan(&["A"], &[("p/A/1", None, Own(0))]), &store, &settings)).unwrap_err();
     assert_eq!(error.to_string(), "p/A/1: the run reads more than 1 observations");
+}
+
+#[test]
+fn what_a_file_holds_counts_once_also_where_only_its_second_row_group_takes_long() {
+    const GROUP_ROWS: i64 = 12_000;
+    let value = |row: i64| if row < GROUP_ROWS { 1.0 } else { (row * 7_919 % 100_003) as f64 / 7.0 };
+    let rows: Vec<_> = (0..2 * GROUP_ROWS).map(|row| ("A", row * 1_000_000_007, value(row))).collect();
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_dictionary_enabled(false)
+        .set_max_row_group_row_count(Some(GROUP_ROWS as usize))
+        .build();
+    let store = Store::with([("p/A/1", file(&observations(&rows), properties))]);
+    let settings = ReadSettings { observation_limit: rows.len() as u64, ..ReadSettings::default() };
+    let outcome = block_on(read_with(&plan(&["A"], &[("p/A/1", None, Own(0))]), &store, &settings)).unwrap();
+    assert_eq!(outcome.series[0].observations.len(), rows.len());
 }

@@ -57,7 +57,7 @@ impl CompensatedSum {
     pub(super) fn mean(self, count: f64) -> f64 {
         /// Clears the low 27 bits of a float: what is left has 26, and times a `count` below 2^26 it is exact.
         const HIGH_BITS: u64 = !((1 << 27) - 1);
-        // Choices between numbers, without a branch: so the compiler computes several means at once.
+        // Beyond an infinity the error terms are NaN and mean nothing.
         let is_finite = self.sum.abs() < f64::INFINITY;
         let (rounded, low) = two_sum(self.sum, self.lost);
         let high = if is_finite { rounded } else { self.sum };

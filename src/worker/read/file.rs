@@ -146,7 +146,7 @@ pub(super) fn read_in_memory(
         return Ok(None);
     }
     let (groups, foreign_rows) = own_row_groups(&footer, wanted);
-    let mut rows = Rows { foreign_rows, ..Rows::none(wanted.codes.len()) };
+    let mut inputs = Vec::with_capacity(groups.len());
     for index in groups {
         let part = whole_part(&footer.row_groups[index]);
         let (mut size_bytes, mut sources) = (0u64, Vec::with_capacity(3));
@@ -158,10 +158,14 @@ pub(super) fn read_in_memory(
             size_bytes = size_bytes.saturating_add(end - start);
         }
         check_size(index, size_bytes, budget)?;
-        let input = part.input(size_bytes, sources.into_iter());
-        if input.is_long() {
-            return Ok(None);
-        }
+        inputs.push(part.input(size_bytes, sources.into_iter()));
+    }
+    // Before anything is decoded: what is decoded counts, and must not be decoded once more.
+    if inputs.iter().any(RowGroupInput::is_long) {
+        return Ok(None);
+    }
+    let mut rows = Rows { foreign_rows, ..Rows::none(wanted.codes.len()) };
+    for input in inputs {
         rows.append(decode_row_group(&footer, input, wanted, budget)?);
     }
     Ok(Some(rows))
