@@ -158,9 +158,9 @@ fn a_run_of_too_many_observations_is_refused() {
 
 #[test]
 fn what_a_file_holds_counts_once_also_where_only_its_second_row_group_takes_long() {
-    const GROUP_ROWS: i64 = 12_000;
-    let value = |row: i64| if row < GROUP_ROWS { 1.0 } else { (row * 7_919 % 100_003) as f64 / 7.0 };
-    let rows: Vec<_> = (0..2 * GROUP_ROWS).map(|row| ("A", row * 1_000_000_007, value(row))).collect();
+    const GROUP_ROWS: u32 = 12_000;
+    let value = |row: u32| if row < GROUP_ROWS { 1.0 } else { f64::from(row * 7_919 % 100_003) / 7.0 };
+    let rows: Vec<_> = (0..2 * GROUP_ROWS).map(|row| ("A", i64::from(row) * 1_000_000_007, value(row))).collect();
     let properties = WriterProperties::builder()
         .set_compression(Compression::SNAPPY)
         .set_dictionary_enabled(false)
