@@ -65,7 +65,8 @@ impl CompensatedSum {
         let coarse = f64::from_bits(quotient.to_bits() & HIGH_BITS);
         let fine = quotient - coarse;
         let remainder = ((high - coarse * count) - fine * count) + low;
-        let mean = quotient + remainder / count;
+        // The remainder is far below the quotient: what the reciprocal's rounding takes from it is nothing beside the sum.
+        let mean = quotient + remainder * (1.0 / count);
         if mean.abs() < f64::INFINITY { mean } else { quotient }
     }
 }
