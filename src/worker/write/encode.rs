@@ -14,7 +14,10 @@ use crate::keys::DataFile;
 use crate::series::Series;
 
 mod columns;
+mod compressor;
+mod deltas;
 mod lines;
+mod pages;
 
 /// What a run will commit: the files of a version, and what its manifest says of them.
 #[derive(Debug, Clone)]
@@ -279,7 +282,48 @@ mod tests {
         assert!(values.into_iter().eq(series.iter().map(|(_, value)| value)));
     }
 
+    /// Times and values as any reader finds them.
+    fn read_back(series: &Series) -> (Vec<i64>, Vec<Option<f64>>) {
+        let draft = encode(series, &[DataFile::Parquet], OutputCompression::Snappy).unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(draft.files[0].1.clone()).unwrap().build().unwrap();
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        for batch in reader.map(Result::unwrap) {
+            times.extend(batch.column(0).as_primitive::<TimestampNanosecondType>().values());
+            values.extend(batch.column(1).as_primitive::<Float64Type>().iter());
+        }
+        (times, values)
+    }
+
+    #[test]
+    fn times_at_any_distance_read_back() {
+        for width in 0..63 {
+            let mut time = -3_i64;
+            let times: Vec<i64> = (0..17_000_i64)
+                .map_while(|row| {
+                    time = time.checked_add_unsigned(
+                        1 + row.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64.cast_signed()).unsigned_abs() % (1 << width),
+                    )?;
+                    Some(time)
+                })
+                .collect();
+            let series = Series::new(times.clone(), vec![1.5; times.len()]).unwrap();
+            assert!(read_back(&series).0 == times, "{width} bits");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn any_series_reads_back(
+            rows in proptest::collection::btree_map(any::<i64>(), proptest::option::of(any::<f64>()), 0..400),
+        ) {
+            let values = rows.values().map(|value| value.unwrap_or(NULL)).collect();
+            let series = Series::new(rows.keys().copied().collect(), values).unwrap();
+            let (times, values) = read_back(&series);
+            prop_assert_eq!(times, series.times());
+            let bits = |value: Option<f64>| value.map(f64::to_bits);
+            prop_assert!(values.into_iter().map(bits).eq(series.iter().map(|(_, value)| bits(value))));
+        }
+
         #[test]
         fn a_value_is_written_as_json_writes_it(bits in any::<u64>(), number in any::<i32>(), places in 0..9) {
             let short = f64::from(number) / 10_f64.powi(places);
