@@ -5,6 +5,7 @@ FROM rust:1.95.0-slim-bookworm AS build
 WORKDIR /build
 # rust-toolchain.toml stays outside: the tag above is its channel, and lints need no room here.
 COPY Cargo.toml Cargo.lock ./
+COPY crates ./crates
 COPY src ./src
 # The worker alone: the control plane has dependencies of its own.
 RUN cargo build --release --locked --no-default-features --bin worker
