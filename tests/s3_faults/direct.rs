@@ -1,6 +1,8 @@
 //! GETs past the SDK's orchestrator: which requests they are, and which the SDK makes instead. The SDK numbers its
 //! attempts in a header that the others do not have.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -55,6 +57,31 @@ async fn a_get_is_one_signed_request_and_a_known_way_stays_open() {
         assert!(head.contains("x-amz-checksum-mode: enabled\r\n"), "{head}");
         assert_eq!(sdk_attempt(&head), None, "{head}");
     }
+}
+
+#[tokio::test]
+async fn all_requests_of_a_client_take_the_same_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        let open =
+            |status: &str, body: &str| format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let missing = open("404 Not Found", "<Error><Code>NoSuchKey</Code></Error>");
+        for answer in [open("200 OK", ""), missing, open("200 OK", "x")] {
+            while !lines.next().unwrap().unwrap().is_empty() {}
+            (&stream).write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let store = store(&endpoint).await;
+    // Nothing of an object is a HEAD, which the SDK makes.
+    store.get(&key(), ByteRange::Suffix(0), None).await.unwrap();
+    assert!(matches!(get(&store).await, Err(Error::NotFound { .. })));
+    // A second connection is never answered.
+    let object = tokio::time::timeout(Duration::from_secs(5), get(&store)).await.unwrap().unwrap();
+    assert_eq!(object.bytes.as_ref(), b"x");
+    server.join().unwrap();
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextRef;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     ConfigBag, FrozenLayer, HttpClient, Intercept, ResolveCachedIdentity, RuntimeComponents, RuntimePlugin,
-    SharedIdentityCache,
+    SharedIdentityCache, StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::operation::get_object::GetObject;
@@ -139,6 +139,7 @@ struct Heard {
     uri: String,
     headers: Vec<(String, String)>,
     timeouts: TimeoutConfig,
+    grace: Option<Duration>,
     components: RuntimeComponents,
 }
 
@@ -163,11 +164,10 @@ impl Heard {
         let mut settings = HttpConnectorSettings::builder();
         settings.set_connect_timeout(self.timeouts.connect_timeout());
         settings.set_read_timeout(self.timeouts.read_timeout());
-        let stalled = client.config().stalled_stream_protection();
         Some(Route {
             connector: components.http_client()?.http_connector(&settings.build(), &components),
             attempt_timeout: self.timeouts.operation_attempt_timeout(),
-            grace: stalled.filter(|config| config.download_enabled()).map(|config| config.grace_period()),
+            grace: self.grace,
             verifies: self.header(CHECKSUM_MODE).is_some(),
             operation: GetObject::new().config()?,
             nothing: ConfigBag::base(),
@@ -216,10 +216,12 @@ impl Intercept for Listener {
     ) -> Result<(), BoxError> {
         let request = context.request();
         let headers = request.headers().iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let stalled = config.load::<StalledStreamProtectionConfig>().filter(|stalled| stalled.download_enabled());
         let heard = Heard {
             uri: request.uri().to_owned(),
             headers: headers.collect(),
             timeouts: config.load::<TimeoutConfig>().cloned().unwrap_or_else(TimeoutConfig::disabled),
+            grace: stalled.map(StalledStreamProtectionConfig::grace_period),
             components: components.clone(),
         };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
