@@ -2,6 +2,10 @@
 //! plays a script.
 #![allow(clippy::unwrap_used, reason = "a script that cannot be played stops the test")]
 
+#[path = "s3_faults/direct.rs"]
+mod direct;
+#[path = "s3_faults/signatures.rs"]
+mod signatures;
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -13,24 +17,32 @@ use metrics_engine::keys::Key;
 use metrics_engine::storage::s3::S3Storage;
 use metrics_engine::storage::{ByteRange, ETag, Error, ObjectStorage, PutCondition};
 
-/// Answers one connection after the other with these bytes and closes it. Gives back the head of every request.
+/// Answers one connection after the other with these bytes and closes it. Gives back the head of every request, in
+/// small letters.
 fn play(script: Vec<String>) -> (String, JoinHandle<Vec<String>>) {
+    let (endpoint, server) = play_as_it_is(script, 0);
+    (endpoint, std::thread::spawn(move || server.join().unwrap().iter().map(|head| head.to_lowercase()).collect()))
+}
+
+/// The same with the heads as they came, and with as many of the first connections left open until the script's end.
+fn play_as_it_is(script: Vec<String>, left_open: usize) -> (String, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let server = std::thread::spawn(move || {
-        let mut heads = Vec::new();
-        for answer in script {
+        let (mut heads, mut open) = (Vec::new(), Vec::new());
+        for (index, answer) in script.into_iter().enumerate() {
             let (stream, _) = listener.accept().unwrap();
             let mut reader = BufReader::new(stream.try_clone().unwrap());
             let mut head = String::new();
             while !head.ends_with("\r\n\r\n") {
                 reader.read_line(&mut head).unwrap();
             }
-            let head = head.to_lowercase();
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            let lines = head.to_lowercase();
+            let length = lines.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
             reader.read_exact(&mut vec![0; length.unwrap_or(0)]).unwrap();
             heads.push(head);
             (&stream).write_all(answer.as_bytes()).unwrap();
+            open.extend((index < left_open).then_some(stream));
         }
         heads
     });

@@ -152,6 +152,7 @@ fn only_the_edge_builds_clients() {
         "src/aws.rs",
         "src/aws/",
         "src/storage/s3.rs",
+        "src/storage/s3/",
         "src/worker/publish.rs",
         "src/worker/publish/",
         "src/worker/queue.rs",

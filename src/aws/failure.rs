@@ -35,22 +35,24 @@ impl Failure {
     {
         let status = error.raw_response().map(|response| response.status().as_u16());
         match error {
-            SdkError::ServiceError(service) => {
-                let code = service.err().code().map(str::to_owned);
-                let message = service.err().message().unwrap_or("no message").to_owned();
-                let reason = match (&code, status) {
-                    (Some(code), Some(status)) => format!("{code}: {message} (status {status})"),
-                    (None, Some(status)) => format!("status {status}: {message}"),
-                    (code, None) => format!("{}: {message}", code.as_deref().unwrap_or("no code")),
-                };
-                let transient =
-                    status.is_some_and(is_transient_status) || code.as_deref().is_some_and(is_transient_code);
-                Self { status, code, transient, reason }
-            }
+            SdkError::ServiceError(service) => Self::answered(status, service.err()),
             // The request could not be built: the same request never will be.
             SdkError::ConstructionFailure(_) => Self { status, code: None, transient: false, reason: chain(error) },
             _ => Self { status, code: None, transient: true, reason: chain(error) },
         }
+    }
+
+    /// What the service's own error says.
+    pub(crate) fn answered(status: Option<u16>, error: &impl ProvideErrorMetadata) -> Self {
+        let code = error.code().map(str::to_owned);
+        let message = error.message().unwrap_or("no message");
+        let reason = match (&code, status) {
+            (Some(code), Some(status)) => format!("{code}: {message} (status {status})"),
+            (None, Some(status)) => format!("status {status}: {message}"),
+            (code, None) => format!("{}: {message}", code.as_deref().unwrap_or("no code")),
+        };
+        let transient = status.is_some_and(is_transient_status) || code.as_deref().is_some_and(is_transient_code);
+        Self { status, code, transient, reason }
     }
 
     /// A failure that the SDK knows only by a code, such as an entry of a batch.

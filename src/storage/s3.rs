@@ -1,18 +1,28 @@
 //! S3 as the object storage: requests of the port in, requests over `aws-sdk-s3` out.
 //!
+//! What is read most, objects, is first asked for past the SDK's orchestrator (`direct.rs`), and by the SDK if that
+//! brings nothing. Everything else is the SDK's alone.
+//!
 //! What S3 says in statuses and codes becomes the port's errors here and nowhere else. Bodies are sent from memory:
 //! the SDK then puts its CRC32 into a header, which S3 verifies and stand-ins accept, instead of the `aws-chunked`
 //! trailer of a streamed body, which many stand-ins do not understand.
+
+mod direct;
+mod rehearsal;
+mod signature;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::Builder;
+use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, EncodingType};
 use bytes::Bytes;
 
+use self::direct::{Answer, Direct};
 use super::{ByteRange, ETag, Error, Object, ObjectMeta, ObjectStorage, Part, PutCondition, Upload};
 use crate::aws::failure::{Failure, chain};
 use crate::keys::{Key, Prefix};
@@ -32,25 +42,55 @@ const LARGEST_OFFSET: u64 = i64::MAX.unsigned_abs();
 pub struct S3Storage {
     client: Client,
     bucket: String,
+    direct: Direct,
+}
+
+/// What a GET asks for.
+struct Wanted<'a> {
+    key: &'a Key,
+    range: Option<&'a str>,
+    if_match: Option<&'a ETag>,
 }
 
 impl S3Storage {
     /// The bucket of that name.
     #[must_use]
     pub fn new(client: Client, bucket: impl Into<String>) -> Self {
-        Self { client, bucket: bucket.into() }
+        Self { client, bucket: bucket.into(), direct: Direct::default() }
     }
 
-    /// One request for an object, up to the first byte of its body.
-    async fn request(
-        &self,
-        key: &Key,
-        range: Option<&str>,
-        if_match: Option<&ETag>,
-    ) -> Result<GetObjectOutput, Failure> {
-        let request = self.client.get_object().bucket(&self.bucket).key(key.as_str());
-        let request = request.set_range(range.map(str::to_owned)).set_if_match(if_match.map(quoted));
-        request.send().await.map_err(|error| Failure::of(&error))
+    /// An object, or why its body did not come whole. The first attempt takes the light way.
+    async fn attempt(&self, number: u32, wanted: &Wanted<'_>) -> Result<Result<Object, String>, Failure> {
+        if number > 1 {
+            return Box::pin(self.ask_sdk(wanted, None)).await;
+        }
+        match self.direct.get(&self.client, &self.bucket, wanted).await {
+            Answer::Object(object) => Ok(Ok(object)),
+            Answer::Refused(failure) => Err(failure),
+            Answer::Broken(reason) => Ok(Err(reason)),
+            Answer::NotAsked => Box::pin(self.ask_sdk(wanted, None)).await,
+            Answer::Unanswered(reason) => {
+                tracing::debug!(key = %wanted.key, reason, "a get is left to the sdk");
+                let retries = self.client.config().retry_config().cloned().unwrap_or_else(RetryConfig::standard);
+                // As long as the SDK itself would wait between its first attempt and its second.
+                tokio::time::sleep(retries.initial_backoff().mul_f64(rand::random())).await;
+                // The first of the attempts is made.
+                let others = retries.max_attempts().saturating_sub(1);
+                let others = Builder::new().retry_config(retries.with_max_attempts(others));
+                Box::pin(self.ask_sdk(wanted, Some(others))).await
+            }
+        }
+    }
+
+    /// An object through the SDK, with all its attempts, or what these settings say instead.
+    async fn ask_sdk(&self, wanted: &Wanted<'_>, settings: Option<Builder>) -> Result<Result<Object, String>, Failure> {
+        let request = self.client.get_object().bucket(&self.bucket).key(wanted.key.as_str());
+        let request = request.set_range(wanted.range.map(str::to_owned)).set_if_match(wanted.if_match.map(quoted));
+        let output = match settings {
+            Some(settings) => request.customize().config_override(settings).send().await,
+            None => request.send().await,
+        };
+        Ok(body(output.map_err(|error| Failure::of(&error))?).await)
     }
 
     /// No bytes, but tag and size: HTTP has no empty range, and S3 answers 416 to one that begins at the end.
@@ -72,20 +112,18 @@ impl S3Storage {
             ByteRange::Suffix(length_bytes) if *length_bytes > 0 => Some(format!("bytes=-{length_bytes}")),
             ByteRange::Bounded(_) | ByteRange::Suffix(_) => return self.no_bytes(key, if_match).await,
         };
+        let wanted = Wanted { key, range: header.as_deref(), if_match };
         let mut attempt = 1;
         loop {
-            let output = match self.request(key, header.as_deref(), if_match).await {
-                Ok(output) => output,
-                Err(failure) if failure.status == Some(416) => return self.no_bytes(key, if_match).await,
-                Err(failure) => return Err(classified("get", key.as_str(), failure)),
-            };
-            match body(output).await {
-                Ok(object) => return Ok(object),
-                Err(reason) if attempt < BODY_ATTEMPTS => {
+            match self.attempt(attempt, &wanted).await {
+                Ok(Ok(object)) => return Ok(object),
+                Ok(Err(reason)) if attempt < BODY_ATTEMPTS => {
                     tracing::debug!(%key, attempt, reason, "the body broke off");
                     attempt += 1;
                 }
-                Err(reason) => return Err(Error::Transient { operation: "get", key: key.to_string(), reason }),
+                Ok(Err(reason)) => return Err(Error::Transient { operation: "get", key: key.to_string(), reason }),
+                Err(failure) if failure.status == Some(416) => return self.no_bytes(key, if_match).await,
+                Err(failure) => return Err(classified("get", key.as_str(), failure)),
             }
         }
     }
@@ -234,12 +272,17 @@ fn unnamed(operation: &'static str, key: &Key, reason: &str) -> Error {
 /// Reads the body whole.
 async fn body(output: GetObjectOutput) -> Result<Object, String> {
     let etag = unquoted(output.e_tag());
-    let total = output.content_range().and_then(|range| range.rsplit_once('/')?.1.parse().ok());
+    let total = output.content_range().and_then(total_bytes);
     let size_bytes = total.unwrap_or_else(|| non_negative(output.content_length()));
     match output.body.collect().await {
         Ok(body) => Ok(Object { bytes: body.into_bytes(), etag, size_bytes }),
         Err(error) => Err(chain(&error)),
     }
+}
+
+/// The size of the whole object, as `Content-Range` tells it.
+fn total_bytes(content_range: &str) -> Option<u64> {
+    content_range.rsplit_once('/')?.1.parse().ok()
 }
 
 fn classified(operation: &'static str, key: &str, failure: Failure) -> Error {
