@@ -118,6 +118,9 @@ soak: venv ## Run for hours what the tests run for seconds
 memory: ## Measure the memory of runs over MEMORY_POINTS points, optimised (10^8 take 12 GB of disk for a while)
 	MEMORY_POINTS=$(MEMORY_POINTS) cargo test --profile bench --test memory -- --nocapture --test-threads=1
 
+# As cargo-lambda builds functions: what is measured is what is deployed.
+bench: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS := -C target-cpu=haswell
+bench: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS := -C target-cpu=neoverse-n1
 bench: $(BENCH_STAMP) ## Compare with pandas, polars, DuckDB and DataFusion (SECTIONS, ROUNDS; 15 GB of memory, 6 GB of disk for all)
 	cargo build --release --bins --manifest-path benches/harness/Cargo.toml --target-dir $(BENCH_BUILD)
 	cargo build --release --no-default-features --bin worker --target-dir $(BENCH_BUILD)

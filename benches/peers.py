@@ -277,7 +277,7 @@ class Duckdb(Sql):
         found = [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names
                  if name.endswith(".duckdb_extension")]
         self.database.execute(f"LOAD '{found[0]}'")
-        self.database.execute("SET TimeZone='UTC'; SET enable_object_cache=false")
+        self.database.execute("SET TimeZone='UTC'; SET enable_object_cache=false; SET enable_external_file_cache=false")
         if IS_LOCAL:
             return
         for name, value in (("s3_endpoint", STORE.endpoint.removeprefix("http://")), ("s3_access_key_id", STORE.key),
