@@ -152,25 +152,9 @@ impl SeriesBuilder {
         self.values.push(value);
     }
 
-    /// These observations in this order, as if they had been pushed one by one; there is a value for each time.
-    #[must_use]
-    pub fn of(times: Vec<TimeNs>, values: Vec<f64>) -> Self {
-        debug_assert_eq!(times.len(), values.len(), "a value for each time");
-        let mut builder = Self::new();
-        builder.look_at(&times);
-        Self { times, values, ..builder }
-    }
-
     /// Adds observations in this order, as if they had been pushed one by one; there is a value for each time.
     pub fn extend(&mut self, times: &[TimeNs], values: &[f64]) {
         debug_assert_eq!(times.len(), values.len(), "a value for each time");
-        self.look_at(times);
-        self.times.extend_from_slice(times);
-        self.values.extend_from_slice(values);
-    }
-
-    /// Sees in which order the times are that come next.
-    fn look_at(&mut self, times: &[TimeNs]) {
         let Some(&first) = times.first() else { return };
         let last = self.times.last();
         self.ascending &= last.is_none_or(|&last| last < first);
@@ -182,6 +166,8 @@ impl SeriesBuilder {
             self.ascending = false;
             self.descents += pairs().filter(|(before, after)| before > after).count();
         }
+        self.times.extend_from_slice(times);
+        self.values.extend_from_slice(values);
     }
 
     /// Adds the observations of another builder after its own, as if they had been pushed one by one.

@@ -12,7 +12,7 @@ use super::footer::{Chunk, Footer, RowGroup};
 use super::page_guard::{Pages, Source};
 use super::schema::Column;
 use crate::ids::SeriesCode;
-use crate::series::{SeriesBuilder, TimeNs};
+use crate::series::SeriesBuilder;
 use crate::worker::computing::Computing;
 
 /// Rows decoded at a time: three columns of so many values stay in the processor's cache.
@@ -94,12 +94,6 @@ impl Budget {
     /// After observations were passed on and are kept no longer.
     pub(super) fn release_observations(&self, observation_count: usize) {
         self.observation_count.fetch_sub(observation_count as u64, Ordering::Relaxed);
-    }
-
-    /// Before rows are decoded that are all kept.
-    pub(super) fn take(&self, row_count: u64) -> Result<(), Problem> {
-        self.take_rows(row_count)?;
-        self.take_observations(usize::try_from(row_count).unwrap_or(usize::MAX))
     }
 
     /// Before observations are kept.
@@ -221,75 +215,6 @@ impl RowGroupDecoder {
         let read = catch_unwind(AssertUnwindSafe(|| self.read(range, wanted, budget, &mut rows)));
         read.unwrap_or(Err(Problem::DecoderPanicked)).map(|()| rows)
     }
-}
-
-impl RowGroupDecoder {
-    /// Its two columns, each to be decoded by itself; all of it as it was, where a third tells rows apart.
-    pub(super) fn split(self) -> Result<(Times, Values), Box<Self>> {
-        match self.series {
-            None => Ok((Times { column: self.time, first_row: self.first_row }, Values { column: self.value })),
-            Some(_) => Err(Box::new(self)),
-        }
-    }
-
-    /// The two columns together again.
-    pub(super) fn join(times: Times, values: Values) -> Self {
-        let Times { column: time, first_row } = times;
-        Self { time, value: values.column, series: None, first_row, batch: Batch::default() }
-    }
-}
-
-/// `obs_time` of a row group by itself.
-pub(super) struct Times {
-    column: Cursor,
-    /// The index of the row group's first row in the file.
-    first_row: u64,
-}
-
-impl Times {
-    /// The times of these rows, passing over those before.
-    pub(super) fn rows(&mut self, range: Range<u64>) -> Result<Vec<TimeNs>, Problem> {
-        let Self { column, first_row } = self;
-        in_batches(range, |rows, times| {
-            column.read(rows.clone())?;
-            column.reader.times(*first_row + rows.start, |_| true, times)
-        })
-    }
-}
-
-/// `value` of a row group by itself.
-pub(super) struct Values {
-    column: Cursor,
-}
-
-impl Values {
-    /// The values of these rows, passing over those before.
-    pub(super) fn rows(&mut self, range: Range<u64>) -> Result<Vec<f64>, Problem> {
-        in_batches(range, |rows, numbers| {
-            self.column.read(rows)?;
-            self.column.reader.numbers(numbers)
-        })
-    }
-}
-
-/// What `read` puts into its batch, of all batches of the range. The decoder library may panic on malformed values: that
-/// is an error like any other.
-fn in_batches<T: Copy>(
-    range: Range<u64>,
-    mut read: impl FnMut(Range<u64>, &mut Vec<T>) -> Result<(), Problem>,
-) -> Result<Vec<T>, Problem> {
-    let (mut all, mut batch) = (Vec::with_capacity(row_count(range.clone())), Vec::new());
-    let read_all = catch_unwind(AssertUnwindSafe(|| {
-        let mut start = range.start;
-        while start < range.end {
-            let end = range.end.min(start + BATCH_ROWS);
-            read(start..end, &mut batch)?;
-            all.extend_from_slice(&batch);
-            start = end;
-        }
-        Ok(())
-    }));
-    read_all.unwrap_or(Err(Problem::DecoderPanicked)).map(|()| all)
 }
 
 /// A column and how far it was read.

@@ -2,20 +2,17 @@
 //! that it takes memory for some pages of each column, however long it is.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 
-use futures::future::{Either, join, join_all, select, try_join_all};
+use futures::future::{Either, join_all, select, try_join_all};
 
-use super::decode::{Budget, RowGroupDecoder, Rows, Times, Values, Wanted};
+use super::decode::{Budget, RowGroupDecoder, Rows, Wanted};
 use super::error::{Error, Problem};
 use super::feed::{ENOUGH_ROWS, Feed};
 use super::fetch::OpenObject;
 use super::file::{check_size, needed_chunks, own_row_groups};
 use super::footer::Footer;
 use crate::keys::Key;
-use crate::series::SeriesBuilder;
-use crate::worker::computing::Panicked;
 
 /// The most rows that are given out at a time: some milliseconds of decoding, and fewer than are fetched ahead.
 const CHUNK_ROWS: u64 = ENOUGH_ROWS / 2;
@@ -135,13 +132,9 @@ impl<'a> LongFile<'a> {
             // A semaphore that is never closed always gives its permit.
             let _turn = self.budget.long_decodes.acquire().await.ok();
             let computing = budget.computing;
-            let mut decoder = match decoder.split() {
-                Ok(columns) => return decode_apart(columns, range, &budget).await,
-                Err(decoder) => decoder,
-            };
             let decode = move || {
                 let rows = decoder.rows(range, &wanted, &budget);
-                (*decoder, rows)
+                (decoder, rows)
             };
             computing.run(decode).await
         };
@@ -157,29 +150,4 @@ impl<'a> LongFile<'a> {
         fetched.into_iter().collect::<Result<Vec<()>, Error>>()?;
         Ok(rows)
     }
-}
-
-/// Decodes times and values beside each other: where one series is read, there is nothing else to do at once.
-async fn decode_apart(
-    (mut times, mut values): (Times, Values),
-    range: Range<u64>,
-    budget: &Budget,
-) -> Result<(RowGroupDecoder, Result<Rows, Problem>), Panicked> {
-    if let Err(problem) = budget.take(range.end - range.start) {
-        return Ok((RowGroupDecoder::join(times, values), Err(problem)));
-    }
-    let of_values = range.clone();
-    let decode_times = move || {
-        let rows = times.rows(range);
-        (times, rows)
-    };
-    let decode_values = move || {
-        let rows = values.rows(of_values);
-        (values, rows)
-    };
-    let (times, values) = join(budget.computing.run(decode_times), budget.computing.run(decode_values)).await;
-    let ((times, of_times), (values, of_values)) = (times?, values?);
-    let rows = of_times.and_then(|of_times| Ok(SeriesBuilder::of(of_times, of_values?)));
-    let rows = rows.map(|observations| Rows { builders: vec![observations], foreign_rows: 0 });
-    Ok((RowGroupDecoder::join(times, values), rows))
 }
