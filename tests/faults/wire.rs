@@ -83,7 +83,7 @@ pub(crate) struct Shared {
 pub(crate) const HEARTBEAT_MS: u64 = 30_000;
 
 /// Of a run's two files the one in Parquet is larger than this, and is uploaded in parts; the other one is put.
-pub(crate) const PART_SIZE_BYTES: usize = 500;
+pub(crate) const PART_SIZE_BYTES: usize = 300;
 
 /// Both are larger than this, and the other one while it is still being computed.
 pub(crate) const SMALL_PART_SIZE_BYTES: usize = 110;
