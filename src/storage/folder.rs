@@ -1,7 +1,7 @@
 //! A folder as a bucket, for the command line and the demo: keys are paths below its root.
 //!
-//! A put writes a temporary file and renames it, so a reader sees a whole object or none; the parts of an upload wait in
-//! a folder of their own until they are put as one. Every put of a key holds
+//! A put writes a temporary file and renames it, so a reader sees a whole object or none. The parts of an upload are
+//! written to their places in a file of its own, beside a record of each, until it is renamed. Every put of a key holds
 //! that key's lock file from the check of its condition to the rename, so conditions hold among tasks and among
 //! processes. Symbolic links are never followed below the root, so no key leads out of it. Nothing is synced to the
 //! disk: a power cut may lose what S3 would have kept.
@@ -15,7 +15,7 @@ mod reading;
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +31,9 @@ use crate::keys::{Key, Prefix};
 
 /// The folder below the root that holds temporary files and locks. No key may begin with it, no listing shows it.
 const RESERVED: &str = ".storage";
+
+/// The parts of an upload, each at its place, in the upload's folder.
+const JOINED: &str = "joined";
 
 /// Calls of the system that may wait for a disk, at a time: enough to keep one busy, and each takes a thread.
 const WAITING_CALLS: usize = 16;
@@ -164,6 +167,16 @@ impl FolderStorage {
         condition: &PutCondition,
         fill: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> Result<ETag, Error> {
+        self.put_file(key, condition, |current| self.temporary(fill, current))
+    }
+
+    /// Puts the file that `make` makes, younger than the one whose place it takes.
+    fn put_file(
+        &self,
+        key: &Key,
+        condition: &PutCondition,
+        make: impl FnOnce(Option<&Metadata>) -> io::Result<(PathBuf, Metadata)>,
+    ) -> Result<ETag, Error> {
         let failed = |error: &io::Error| failed("put", key.as_str(), error);
         let path = self.path("put", key.as_str())?;
         let _lock = self.lock(key).map_err(|error| failed(&error))?;
@@ -174,10 +187,10 @@ impl FolderStorage {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(|error| failed(&error))?;
         }
-        let (temporary, metadata) = self.temporary(fill, current.as_ref()).map_err(|error| failed(&error))?;
-        if let Err(error) = fs::rename(&temporary, &path) {
+        let (made, metadata) = make(current.as_ref()).map_err(|error| failed(&error))?;
+        if let Err(error) = fs::rename(&made, &path) {
             // The object is as it was; what stays behind is only a file that no listing shows.
-            let _ = fs::remove_file(&temporary);
+            let _ = fs::remove_file(&made);
             return Err(failed(&error));
         }
         Ok(tag(&metadata))
@@ -213,7 +226,7 @@ impl FolderStorage {
         written.map(|metadata| (path, metadata))
     }
 
-    /// The folder with an upload's parts. Its name is drawn here, and is no path.
+    /// The folder of an upload. Its name is drawn here, and is no path.
     fn parts(&self, id: &str) -> PathBuf {
         self.root.join(RESERVED).join("uploads").join(id)
     }
@@ -231,10 +244,22 @@ impl FolderStorage {
             true => Error::NotFound { key: upload.key.to_string() },
             false => failed("upload of a part", upload.key.as_str(), error),
         };
-        let (temporary, metadata) =
-            self.temporary(|file| file.write_all(body), None).map_err(|error| failed(&error))?;
-        if let Err(error) = fs::rename(&temporary, self.parts(&upload.id).join(number.to_string())) {
-            let _ = fs::remove_file(&temporary);
+        let start = usize::from(number).checked_sub(1).and_then(|before| before.checked_mul(self.part_size_bytes()));
+        let Some(start) = start.filter(|_| body.len() <= self.part_size_bytes()) else {
+            return Err(failed(&io::Error::other("parts are numbered from 1, and of one size")));
+        };
+        let folder = self.parts(&upload.id);
+        let name = folder.join(number.to_string());
+        // What is written over is no part any more.
+        let _ = fs::remove_file(&name);
+        let kept = fs::metadata(&folder)
+            .and_then(|_| OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(JOINED)))
+            .and_then(|file| file.write_all_at(body, start as u64))
+            // The record has the part's size and none of its bytes.
+            .and_then(|()| self.temporary(|record| record.set_len(body.len() as u64), None));
+        let (record, metadata) = kept.map_err(|error| failed(&error))?;
+        if let Err(error) = fs::rename(&record, name) {
+            let _ = fs::remove_file(&record);
             return Err(failed(&error));
         }
         Ok(Part { number, etag: tag(&metadata), checksum: None })
@@ -245,16 +270,25 @@ impl FolderStorage {
         if !folder.is_dir() {
             return Err(Error::NotFound { key: upload.key.to_string() });
         }
-        let mut files = Vec::with_capacity(parts.len());
-        for part in parts {
-            let file = File::open(folder.join(part.number.to_string())).ok();
-            let kept = file.filter(|file| file.metadata().is_ok_and(|metadata| tag(&metadata) == part.etag));
-            files.push(kept.ok_or_else(|| no_such_part(upload, part))?);
+        if parts.is_empty() {
+            let reason = io::Error::other("it has no parts");
+            return Err(failed("completion of an upload", upload.key.as_str(), &reason));
         }
-        // The system copies from file to file, so that a long object is never in memory.
-        let fill = |object: &mut File| files.iter_mut().try_for_each(|part| io::copy(part, object).map(|_| ()));
-        let etag = self.write(&upload.key, condition, fill)?;
-        // The object is there; parts that stay behind are only files that no listing shows.
+        let (mut size_bytes, full_bytes) = (0, self.part_size_bytes() as u64);
+        for (part, number) in parts.iter().zip(1..) {
+            let record = fs::metadata(folder.join(part.number.to_string())).ok();
+            let record = record.filter(|record| tag(record) == part.etag && part.number == number);
+            // Only the last may be shorter than its place.
+            let record = record.filter(|_| size_bytes == u64::from(number - 1) * full_bytes);
+            size_bytes += record.ok_or_else(|| no_such_part(upload, part))?.len();
+        }
+        let joined = folder.join(JOINED);
+        let etag = self.put_file(&upload.key, condition, |current| {
+            let file = OpenOptions::new().write(true).open(&joined)?;
+            file.set_len(size_bytes)?;
+            Ok((joined.clone(), younger(&file, current)?))
+        })?;
+        // The object is there; what stays behind are only files that no listing shows.
         let _ = fs::remove_dir_all(folder);
         Ok(etag)
     }
@@ -387,6 +421,31 @@ mod tests {
     async fn listed(store: &FolderStorage, prefix: &str) -> Vec<String> {
         let objects = store.list(&Prefix::parse(prefix).unwrap()).await.unwrap();
         objects.iter().map(|object| object.key.to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn parts_of_one_size_make_an_object_and_others_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FolderStorage::new(folder.path()).unwrap();
+        let key = key("object");
+        let full = Bytes::from(vec![b'1'; store.part_size_bytes()]);
+        let upload = store.begin_upload(&key, "text/plain").await.unwrap();
+        let send = async |number, bytes: &Bytes| store.upload_part(&upload, number, bytes.clone()).await;
+        send(2, &full).await.unwrap();
+        let parts = [send(1, &full).await.unwrap(), send(2, &Bytes::from_static(b"2")).await.unwrap()];
+        let short = [send(3, &full).await.unwrap()];
+        for wrong in [&parts[1..], &[&parts[..], &short].concat()[..], &[]] {
+            let answer = store.complete_upload(&upload, wrong, PutCondition::IfAbsent).await;
+            assert!(matches!(answer, Err(Error::Refused { .. })), "{answer:?}");
+        }
+        for (number, bytes) in [(0, Bytes::new()), (1, Bytes::from(vec![b'1'; full.len() + 1]))] {
+            let answer = send(number, &bytes).await;
+            assert!(matches!(answer, Err(Error::Refused { .. })), "{answer:?}");
+        }
+        // What was longer before is cut.
+        store.complete_upload(&upload, &parts, PutCondition::IfAbsent).await.unwrap();
+        let object = store.get(&key, ByteRange::Whole, None).await.unwrap();
+        assert!(object.bytes == [&full[..], b"2"].concat(), "{} bytes", object.bytes.len());
     }
 
     #[tokio::test]

@@ -36,7 +36,7 @@ const SMALLEST_SHARE: usize = 2;
 const AHEAD_BYTES: u64 = 8 << 20;
 
 /// Pieces of long objects that are on their way or being cut into pages, all objects together.
-const PIECES_BYTES: u64 = 8 << 20;
+const PIECES_BYTES: u64 = 6 << 20;
 const LEAST_PIECE_BYTES: u64 = 256 << 10;
 
 /// From so many on, the parts that long objects are read in are shorter.
