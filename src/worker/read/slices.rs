@@ -368,7 +368,7 @@ impl<'a> Slices<'a> {
 
     fn opening(&self) -> Opening<'a> {
         // A slice is as long as the longest part of a series in it: of many series, parts are shorter.
-        let parts = if self.lanes.len() < MANY_SERIES { 1 } else { 2 };
+        let parts = if self.lanes.len() < MANY_SERIES { 1 } else { 4 };
         let sizes =
             Sizes { chunk_rows: self.settings.slice_observations as u64 / parts, piece_bytes: self.piece_bytes() };
         Opening { run: Arc::clone(&self.run), settings: self.settings, cut: self.cut, sizes }
