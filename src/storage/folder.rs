@@ -250,15 +250,16 @@ impl FolderStorage {
         };
         let folder = self.parts(&upload.id);
         let name = folder.join(number.to_string());
+        // The record has the part's size and none of its bytes. It is made beside the one before: a file of its own.
+        let record = self.temporary(|record| record.set_len(body.len() as u64), None);
+        let (record, metadata) = record.map_err(|error| failed(&error))?;
         // What is written over is no part any more.
         let _ = fs::remove_file(&name);
         let kept = fs::metadata(&folder)
             .and_then(|_| OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(JOINED)))
             .and_then(|file| file.write_all_at(body, start as u64))
-            // The record has the part's size and none of its bytes.
-            .and_then(|()| self.temporary(|record| record.set_len(body.len() as u64), None));
-        let (record, metadata) = kept.map_err(|error| failed(&error))?;
-        if let Err(error) = fs::rename(&record, name) {
+            .and_then(|()| fs::rename(&record, name));
+        if let Err(error) = kept {
             let _ = fs::remove_file(&record);
             return Err(failed(&error));
         }
