@@ -14,7 +14,7 @@ use super::computing::Computing;
 use super::evaluate::Evaluator;
 use super::read::{Cut, Facts, Next, Slices};
 use super::write::encode::{Encoder, Summary};
-use super::write::outbox::{self, Data, Outbox};
+use super::write::outbox::{Data, Outbox};
 use super::{Error, off_the_runtime, plan, read_settings};
 use crate::config::Config;
 use crate::ids::SeriesCode;
@@ -43,25 +43,22 @@ pub(super) async fn run(
     let codes: Vec<_> = read_plan.series.iter().map(|series| series.series_code.clone()).collect();
     let slices = Slices::new(read_plan, storage, &settings, cut, progress);
     let evaluator = Evaluator::new(&work.expression, &config.calendar);
-    let encoder = Encoder::new(&config.output_files, config.output_compression)?;
+    let encoder = Encoder::new(&config.output_files, config.output_compression, storage.part_size_bytes())?;
 
     let (to_evaluate, slices_read) = mpsc::channel(WAITING);
     let (to_encode, results) = mpsc::channel(WAITING);
-    let (to_send, bytes) = mpsc::channel(WAITING);
-    let (facts, (), (end, summary), last) = try_join4(
+    let (to_send, parts) = mpsc::channel(WAITING);
+    let (facts, (), (last, summary), ()) = try_join4(
         read(slices, &codes, to_evaluate),
         evaluate(evaluator, slices_read, to_encode, computing),
         encode(encoder, results, to_send, computing),
-        send(&mut outbox, bytes),
+        send(&mut outbox, parts),
     )
     .await?;
     let Some(facts) = facts else {
         outbox.abort().await;
         return Ok(None);
     };
-    let pieces = [last, end];
-    let whole = |file: usize| outbox::joined(pieces.iter().filter_map(|piece| piece.get(file).cloned()));
-    let last = (0..summary.digests.len()).map(whole).collect();
     Ok(Some((outbox.close(last, summary).await?, facts)))
 }
 
@@ -100,32 +97,30 @@ async fn evaluate(
     Ok(())
 }
 
-/// The last bytes of each file, in the end, and what the manifest says of them.
+/// The last parts of each file, in the end, and what the manifest says of them.
 async fn encode(
     mut encoder: Encoder,
     mut results: Receiver<Series>,
-    next: Sender<Vec<Bytes>>,
+    next: Sender<Vec<Vec<Bytes>>>,
     computing: Computing,
-) -> Result<(Vec<Bytes>, Summary), Error> {
+) -> Result<(Vec<Vec<Bytes>>, Summary), Error> {
     while let Some(result) = results.recv().await {
-        let bytes;
-        (encoder, bytes) = off_the_runtime(computing, move || {
-            let bytes = encoder.next(&result)?;
-            Ok((encoder, bytes))
+        let parts;
+        (encoder, parts) = off_the_runtime(computing, move || {
+            let parts = encoder.next(&result)?;
+            Ok((encoder, parts))
         })
         .await?;
-        let _ = next.send(bytes).await;
+        if parts.iter().any(|of_file| !of_file.is_empty()) {
+            let _ = next.send(parts).await;
+        }
     }
     off_the_runtime(computing, move || Ok(encoder.finish()?)).await
 }
 
-/// Sends what more bytes come after; the answer is the rest.
-async fn send(outbox: &mut Outbox<'_>, mut bytes: Receiver<Vec<Bytes>>) -> Result<Vec<Bytes>, Error> {
-    let mut last: Option<Vec<Bytes>> = None;
-    while let Some(next) = bytes.recv().await {
-        if let Some(before) = last.replace(next) {
-            outbox.send(before).await?;
-        }
+async fn send(outbox: &mut Outbox<'_>, mut parts: Receiver<Vec<Vec<Bytes>>>) -> Result<(), Error> {
+    while let Some(next) = parts.recv().await {
+        outbox.send(next).await?;
     }
-    Ok(last.unwrap_or_default())
+    Ok(())
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use parquet::errors::ParquetError;
-use sha2::{Digest, Sha256};
 
 use self::columns::Columns;
 use self::lines::Lines;
+use self::parts::Parts;
 use crate::config::OutputCompression;
 use crate::keys::DataFile;
 use crate::series::Series;
@@ -18,6 +18,7 @@ mod compressor;
 mod deltas;
 mod lines;
 mod pages;
+mod parts;
 
 /// What a run will commit: the files of a version, and what its manifest says of them.
 #[derive(Debug, Clone)]
@@ -59,8 +60,7 @@ pub struct Encoder {
 struct Encoded {
     file: DataFile,
     format: Format,
-    /// Of all bytes that were given out.
-    digest: Sha256,
+    parts: Parts,
 }
 
 enum Format {
@@ -69,61 +69,57 @@ enum Format {
 }
 
 impl Encoder {
-    /// Before the first slice.
+    /// Before the first slice. Bytes are given out in parts of so many.
     ///
     /// # Errors
     /// When the Parquet writer refuses.
-    pub fn new(files: &[DataFile], compression: OutputCompression) -> Result<Self, ParquetError> {
+    pub fn new(files: &[DataFile], compression: OutputCompression, part_bytes: usize) -> Result<Self, ParquetError> {
         let encoded = |&file: &DataFile| {
             let format = match file {
                 DataFile::Jsonl => Format::Jsonl(Lines::new()),
                 DataFile::Parquet => Format::Parquet(Box::new(Columns::new(compression)?)),
             };
-            Ok(Encoded { file, format, digest: Sha256::new() })
+            Ok(Encoded { file, format, parts: Parts::of(part_bytes) })
         };
         let files = files.iter().map(encoded).collect::<Result<_, ParquetError>>()?;
         Ok(Self { files, summary: Summary::default() })
     }
 
-    /// Adds a slice; the answer is the next bytes of each file, in the order of the files. How a series is cut makes no
-    /// difference to a file as a whole.
+    /// Adds a slice; the answer is the parts of each file that are full now and have more after them, in the order of the
+    /// files. How a series is cut into slices makes no difference to its parts.
     ///
     /// # Errors
     /// When the Parquet writer refuses.
-    pub fn next(&mut self, slice: &Series) -> Result<Vec<Bytes>, ParquetError> {
+    pub fn next(&mut self, slice: &Series) -> Result<Vec<Vec<Bytes>>, ParquetError> {
         self.summary.row_count += slice.len() as u64;
         self.summary.null_count += slice.values().iter().filter(|value| value.is_nan()).count() as u64;
-        let mut bytes = Vec::with_capacity(self.files.len());
-        for encoded in &mut self.files {
-            let next = match &mut encoded.format {
-                Format::Jsonl(lines) => lines.write(slice),
-                Format::Parquet(columns) => columns.write(slice)?,
-            };
-            encoded.digest.update(&next);
-            self.summary.size_bytes += next.len() as u64;
-            bytes.push(Bytes::from(next));
-        }
-        Ok(bytes)
+        let next = |Encoded { format, parts, .. }: &mut Encoded| {
+            match format {
+                Format::Jsonl(lines) => lines.write(slice, parts),
+                Format::Parquet(columns) => columns.write(slice, parts)?,
+            }
+            Ok(parts.take_full())
+        };
+        self.files.iter_mut().map(next).collect()
     }
 
-    /// The last bytes of each file, and what the manifest says of the files.
+    /// The last parts of each file, and what the manifest says of the files. Only the last one of them is not full.
     ///
     /// # Errors
     /// When the Parquet writer refuses.
-    pub fn finish(self) -> Result<(Vec<Bytes>, Summary), ParquetError> {
+    pub fn finish(self) -> Result<(Vec<Vec<Bytes>>, Summary), ParquetError> {
         let mut summary = self.summary;
-        let mut bytes = Vec::with_capacity(self.files.len());
-        for Encoded { file, format, mut digest } in self.files {
-            let last = match format {
-                Format::Jsonl(_) => Vec::new(),
-                Format::Parquet(columns) => columns.finish()?,
-            };
-            digest.update(&last);
-            summary.size_bytes += last.len() as u64;
-            summary.digests.push((file, hex::encode(digest.finalize())));
-            bytes.push(Bytes::from(last));
+        let mut last = Vec::with_capacity(self.files.len());
+        for Encoded { file, format, mut parts } in self.files {
+            if let Format::Parquet(columns) = format {
+                columns.finish(&mut parts)?;
+            }
+            let (of_file, size_bytes, digest) = parts.finish();
+            summary.size_bytes += size_bytes;
+            summary.digests.push((file, digest));
+            last.push(of_file);
         }
-        Ok((bytes, summary))
+        Ok((last, summary))
     }
 }
 
@@ -132,22 +128,20 @@ impl Encoder {
 /// # Errors
 /// When the Parquet writer refuses.
 pub fn encode(series: &Series, files: &[DataFile], compression: OutputCompression) -> Result<Draft, ParquetError> {
-    let mut encoder = Encoder::new(files, compression)?;
-    let first = encoder.next(series)?;
+    let mut encoder = Encoder::new(files, compression, usize::MAX)?;
+    encoder.next(series)?;
     let (last, summary) = encoder.finish()?;
-    let whole = |(first, last): (Bytes, Bytes)| match (first.is_empty(), last.is_empty()) {
-        (true, _) => last,
-        (_, true) => first,
-        _ => Bytes::from([first, last].concat()),
-    };
-    let files = files.iter().copied().zip(first.into_iter().zip(last).map(whole)).collect();
+    let whole = last.into_iter().map(|parts| parts.into_iter().next().unwrap_or_default());
+    let files = files.iter().copied().zip(whole).collect();
     Ok(Draft { files, summary })
 }
 
 /// The lines of a whole series: `{"obs_time":"2024-01-01T03:00:00","value":1.23}`, ascending.
 #[must_use]
 pub fn jsonl(series: &Series) -> Bytes {
-    Bytes::from(Lines::new().write(series))
+    let mut text = Vec::new();
+    Lines::new().write_to(series.times(), series.values(), &mut text);
+    Bytes::from(text)
 }
 
 #[cfg(test)]
@@ -235,9 +229,11 @@ mod tests {
         ];
         for (series, files, lengths) in cuts {
             let whole = encode(series, files, OutputCompression::Snappy).unwrap();
-            let mut encoder = Encoder::new(files, OutputCompression::Snappy).unwrap();
+            let mut encoder = Encoder::new(files, OutputCompression::Snappy, 1 << 16).unwrap();
             let mut bytes = vec![Vec::new(); files.len()];
-            let mut add = |next: Vec<Bytes>| bytes.iter_mut().zip(next).for_each(|(all, next)| all.extend(next));
+            let mut add = |next: Vec<Vec<Bytes>>| {
+                bytes.iter_mut().zip(next).for_each(|(all, parts)| all.extend(parts.concat()));
+            };
             let (mut start, mut lengths) = (0, lengths.into_iter().cycle());
             while start < series.len() {
                 let end = series.len().min(start + lengths.next().unwrap());

@@ -50,8 +50,6 @@ pub struct Outbox<'a> {
 struct Outgoing {
     file: DataFile,
     key: Key,
-    /// What was not sent.
-    kept: Vec<Bytes>,
     upload: Option<Upload>,
     parts: Vec<Part>,
 }
@@ -62,30 +60,30 @@ impl<'a> Outbox<'a> {
     pub fn new(run: &Run, version: VersionTs, files: &[DataFile], storage: &'a dyn ObjectStorage) -> Self {
         let outgoing = |&file: &DataFile| {
             let key = run.keys.data(version, file);
-            Outgoing { file, key, kept: Vec::new(), upload: None, parts: Vec::new() }
+            Outgoing { file, key, upload: None, parts: Vec::new() }
         };
         Self { storage, files: files.iter().map(outgoing).collect() }
     }
 
-    /// Takes the next bytes of each file, more of which are to come, and sends what fills parts.
+    /// Sends the next parts of each file, more of which are to come.
     ///
     /// # Errors
     /// When the store fails.
     #[tracing::instrument(target = STEPS, level = "debug", name = "write", skip_all, fields(part = "ahead"))]
-    pub async fn send(&mut self, bytes: Vec<Bytes>) -> Result<(), Error> {
+    pub async fn send(&mut self, parts: Vec<Vec<Bytes>>) -> Result<(), Error> {
         let storage = self.storage;
-        let sends = self.files.iter_mut().zip(bytes).map(|(outgoing, bytes)| outgoing.send(bytes, storage));
+        let sends = self.files.iter_mut().zip(parts).map(|(outgoing, parts)| outgoing.send(parts, storage));
         try_join_all(sends).await?;
         Ok(())
     }
 
-    /// Takes the last bytes of each file.
+    /// Takes the last parts of each file.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn close(self, last: Vec<Bytes>, summary: Summary) -> Result<Data, Error> {
+    pub async fn close(self, last: Vec<Vec<Bytes>>, summary: Summary) -> Result<Data, Error> {
         let storage = self.storage;
-        let closes = self.files.into_iter().zip(last).map(|(outgoing, bytes)| outgoing.close(bytes, storage));
+        let closes = self.files.into_iter().zip(last).map(|(outgoing, parts)| outgoing.close(parts, storage));
         Ok(Data { files: try_join_all(closes).await?, summary })
     }
 
@@ -100,61 +98,15 @@ impl<'a> Outbox<'a> {
 }
 
 impl Outgoing {
-    async fn send(&mut self, bytes: Bytes, storage: &dyn ObjectStorage) -> Result<(), Error> {
-        self.keep(bytes);
-        let part_bytes = storage.part_size_bytes().max(1);
-        if self.kept_bytes() > part_bytes {
-            let bodies = self.full_parts(part_bytes);
-            self.send_parts(bodies, storage).await?;
+    async fn close(mut self, last: Vec<Bytes>, storage: &dyn ObjectStorage) -> Result<(DataFile, Body), Error> {
+        let body = if self.upload.is_none() { joined(last) } else { self.send(last, storage).await.map(|()| Bytes::new())? };
+        Ok((self.file, self.upload.map_or(Body::Whole(body), |upload| Body::Sent(upload, self.parts))))
+    }
+
+    async fn send(&mut self, parts: Vec<Bytes>, storage: &dyn ObjectStorage) -> Result<(), Error> {
+        if parts.is_empty() {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    async fn close(mut self, last: Bytes, storage: &dyn ObjectStorage) -> Result<(DataFile, Body), Error> {
-        self.keep(last);
-        if self.upload.is_some() {
-            let mut bodies = self.full_parts(storage.part_size_bytes().max(1));
-            let rest = joined(std::mem::take(&mut self.kept));
-            bodies.extend((!rest.is_empty()).then_some(rest));
-            self.send_parts(bodies, storage).await?;
-        }
-        let body = match self.upload {
-            Some(upload) => Body::Sent(upload, self.parts),
-            None => Body::Whole(joined(self.kept)),
-        };
-        Ok((self.file, body))
-    }
-
-    fn keep(&mut self, bytes: Bytes) {
-        if !bytes.is_empty() {
-            self.kept.push(bytes);
-        }
-    }
-
-    fn kept_bytes(&self) -> usize {
-        self.kept.iter().map(Bytes::len).sum()
-    }
-
-    /// Takes out as many whole parts as there are. A part is copied only where it is made of several pieces.
-    fn full_parts(&mut self, part_bytes: usize) -> Vec<Bytes> {
-        let mut parts = Vec::new();
-        while self.kept_bytes() >= part_bytes {
-            let (mut pieces, mut missing_bytes) = (Vec::new(), part_bytes);
-            while missing_bytes > 0 {
-                let Some(first) = self.kept.first_mut() else { break };
-                let piece = first.split_to(first.len().min(missing_bytes));
-                if first.is_empty() {
-                    self.kept.remove(0);
-                }
-                missing_bytes -= piece.len();
-                pieces.push(piece);
-            }
-            parts.push(joined(pieces));
-        }
-        parts
-    }
-
-    async fn send_parts(&mut self, bodies: Vec<Bytes>, storage: &dyn ObjectStorage) -> Result<(), Error> {
         let upload = match &self.upload {
             Some(upload) => upload.clone(),
             None => {
@@ -163,44 +115,17 @@ impl Outgoing {
             }
         };
         let first = u16::try_from(self.parts.len() + 1).unwrap_or(u16::MAX);
-        let sends = (first..=u16::MAX).zip(bodies).map(|(number, body)| storage.upload_part(&upload, number, body));
+        let sends = (first..=u16::MAX).zip(parts).map(|(number, body)| storage.upload_part(&upload, number, body));
         let sent: Vec<Part> = stream::iter(sends).buffered(PARTS_IN_FLIGHT).try_collect().await?;
         self.parts.extend(sent);
         Ok(())
     }
 }
 
-/// Pieces one after the other; not copied where there is but one.
-#[must_use]
-pub fn joined(pieces: impl IntoIterator<Item = Bytes>) -> Bytes {
-    let mut pieces: Vec<Bytes> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
-    match pieces.len() {
-        0 | 1 => pieces.pop().unwrap_or_default(),
-        _ => Bytes::from(pieces.concat()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_are_of_one_size_and_hold_every_byte_in_order() {
-        let file = DataFile::Jsonl;
-        let mut outgoing =
-            Outgoing { file, key: Key::parse("a/b").unwrap(), kept: Vec::new(), upload: None, parts: Vec::new() };
-        let (mut all, mut sent) = (Vec::new(), Vec::new());
-        for length in [0_u8, 3, 1, 25, 9, 10, 11, 0, 2] {
-            let bytes: Vec<u8> = (0..length).map(|byte| byte ^ length).collect();
-            all.extend_from_slice(&bytes);
-            outgoing.keep(Bytes::from(bytes));
-            for part in outgoing.full_parts(10) {
-                assert_eq!(part.len(), 10);
-                sent.extend_from_slice(&part);
-            }
-            assert!(outgoing.kept_bytes() < 10);
-        }
-        sent.extend_from_slice(&joined(outgoing.kept));
-        assert_eq!(sent, all);
+/// Parts one after the other; not copied where there is but one.
+fn joined(mut parts: Vec<Bytes>) -> Bytes {
+    match parts.len() {
+        0 | 1 => parts.pop().unwrap_or_default(),
+        _ => Bytes::from(parts.concat()),
     }
 }

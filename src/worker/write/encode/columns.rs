@@ -4,21 +4,25 @@
 //! differences, values as they are. A writer for any column would look at each value several times more.
 
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use parquet::basic::{
     BrotliLevel, Compression, GzipLevel, LogicalType, Repetition, TimeUnit, Type as Physical, ZstdLevel,
 };
 use parquet::column::page::PageWriter;
-use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ColumnChunkMetaData, ColumnIndexBuilder, OffsetIndexBuilder};
-use parquet::file::properties::WriterProperties;
-use parquet::file::writer::{SerializedFileWriter, SerializedPageWriter, TrackedWrite};
-use parquet::schema::types::{ColumnDescPtr, Type};
+use parquet::file::metadata::page_index::PageIndexBuilder;
+use parquet::file::metadata::{
+    ColumnChunkMetaData, ColumnIndexBuilder, FileMetaData, OffsetIndexBuilder, ParquetMetaDataBuilder,
+    ParquetMetaDataWriter, RowGroupMetaData,
+};
+use parquet::file::page_index::column_index::ColumnIndexMetaData;
+use parquet::file::page_index::offset_index::OffsetIndexMetaData;
+use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
+use parquet::schema::types::{ColumnDescPtr, SchemaDescPtr, SchemaDescriptor, Type};
 
-use super::pages::{Column, Pages, Times, Values};
+use super::pages::{Bounds, Column, Pages, Times, Values};
+use super::parts::Parts;
 use crate::config::OutputCompression;
 use crate::series::{Series, TimeNs};
 
@@ -29,35 +33,47 @@ const ROW_GROUP_ROWS: usize = 1 << 17;
 /// The rows of a page: what a reader has to decode for one of them, and as many values as a processor's cache holds.
 const PAGE_ROWS: usize = 1 << 14;
 
+/// How a file begins, and ends.
+const MAGIC: &[u8; 4] = b"PAR1";
+
+/// That of the format whose pages are written here.
+const VERSION: i32 = 1;
+
 const CREATED_BY: &str = concat!("metrics-engine version ", env!("CARGO_PKG_VERSION"));
 
 /// Writes `obs_time` timestamp[ns, UTC] and `value` double; null is null, infinities are what they are.
 pub(super) struct Columns {
     times: Vec<TimeNs>,
     values: Vec<f64>,
+    schema: SchemaDescPtr,
+    row_groups: Vec<RowGroupMetaData>,
+    /// Of each row group, its columns' pages: what they lie between, and where they are.
+    page_index: Vec<Vec<(ColumnIndexMetaData, OffsetIndexMetaData)>>,
     compression: Compression,
     pages: Pages,
-    /// The chunk of a column while it is made.
-    chunk: Vec<u8>,
-    writer: SerializedFileWriter<Vec<u8>>,
+    file: TrackedWrite<Sink>,
+    sink: Sink,
 }
 
 impl Columns {
     /// Before the first row.
     pub(super) fn new(compression: OutputCompression) -> Result<Self, ParquetError> {
-        let properties = WriterProperties::builder().set_created_by(CREATED_BY.to_owned()).build();
+        let sink = Sink::default();
         Ok(Self {
             times: Vec::new(),
             values: Vec::new(),
+            schema: Arc::new(SchemaDescriptor::new(Arc::new(schema()?))),
+            row_groups: Vec::new(),
+            page_index: Vec::new(),
             compression: codec(compression),
             pages: Pages::new(compression)?,
-            chunk: Vec::new(),
-            writer: SerializedFileWriter::new(Vec::new(), Arc::new(schema()?), Arc::new(properties))?,
+            file: TrackedWrite::new(sink.clone()),
+            sink,
         })
     }
 
-    /// Adds rows; the answer is what became complete of the file.
-    pub(super) fn write(&mut self, series: &Series) -> Result<Vec<u8>, ParquetError> {
+    /// Adds rows; what is complete of the file becomes parts.
+    pub(super) fn write(&mut self, series: &Series, parts: &mut Parts) -> Result<(), ParquetError> {
         let (mut times, mut values) = (series.times(), series.values());
         while !times.is_empty() {
             let count = times.len().min(ROW_GROUP_ROWS - self.times.len());
@@ -65,87 +81,145 @@ impl Columns {
             self.values.extend_from_slice(&values[..count]);
             (times, values) = (&times[count..], &values[count..]);
             if self.times.len() == ROW_GROUP_ROWS {
-                self.write_row_group()?;
+                self.write_row_group(parts)?;
             }
         }
-        Ok(std::mem::take(self.writer.inner_mut()))
+        Ok(())
     }
 
-    fn write_row_group(&mut self) -> Result<(), ParquetError> {
-        let schema = self.writer.schema_descr();
-        let (of_times, of_values) = (schema.column(0), schema.column(1));
-        let mut row_group = self.writer.next_row_group()?;
-        let mut chunks = Chunks { compression: self.compression, pages: &mut self.pages };
-        for (descriptor, column) in
-            [(of_times, &Times(&self.times) as &dyn Column), (of_values, &Values(&self.values) as &dyn Column)]
-        {
-            let (bytes, facts) = chunks.chunk(descriptor, column, std::mem::take(&mut self.chunk))?;
-            row_group.append_column(&bytes, facts)?;
-            // Its memory is there for the next one, as nobody else has it.
-            self.chunk = Vec::from(bytes);
+    fn write_row_group(&mut self, parts: &mut Parts) -> Result<(), ParquetError> {
+        let mut row_group = RowGroupMetaData::builder(self.schema.clone())
+            .set_num_rows(number(self.times.len())?)
+            .set_ordinal(number(self.row_groups.len())?);
+        let mut of_pages = Vec::new();
+        let mut size_bytes = 0;
+        if self.file.bytes_written() == 0 {
+            self.file.write_all(MAGIC)?;
         }
-        row_group.close()?;
+        row_group = row_group.set_file_offset(number(self.file.bytes_written())?);
+        let columns = [&Times(&self.times) as &dyn Column, &Values(&self.values)];
+        for (place, column) in columns.into_iter().enumerate() {
+            let chunk = parts.add(|waiting| {
+                self.sink.swap(waiting);
+                let mut chunks = Chunks { compression: self.compression, pages: &mut self.pages };
+                let chunk = chunks.write(self.schema.column(place), column, &mut self.file);
+                self.sink.swap(waiting);
+                chunk
+            })?;
+            size_bytes += chunk.metadata.uncompressed_size();
+            row_group = row_group.add_column_metadata(chunk.metadata);
+            of_pages.push((chunk.bounds, chunk.places));
+        }
+        self.row_groups.push(row_group.set_total_byte_size(size_bytes).build()?);
+        self.page_index.push(of_pages);
         self.times.clear();
         self.values.clear();
         Ok(())
     }
 
     /// The rest of the file.
-    pub(super) fn finish(mut self) -> Result<Vec<u8>, ParquetError> {
+    pub(super) fn finish(mut self, parts: &mut Parts) -> Result<(), ParquetError> {
         if !self.times.is_empty() {
-            self.write_row_group()?;
+            self.write_row_group(parts)?;
         }
-        self.writer.into_inner()
+        parts.add(|waiting| {
+            self.sink.swap(waiting);
+            let sink = self.sink.clone();
+            let written = self.write_footer();
+            sink.swap(waiting);
+            written
+        })
+    }
+
+    fn write_footer(mut self) -> Result<(), ParquetError> {
+        if self.file.bytes_written() == 0 {
+            self.file.write_all(MAGIC)?;
+        }
+        let mut page_index = PageIndexBuilder::new(self.row_groups.len(), self.schema.num_columns());
+        for (row_group, columns) in self.page_index.into_iter().enumerate() {
+            for (column, (bounds, places)) in columns.into_iter().enumerate() {
+                page_index.put_column_index(bounds, row_group, column);
+                page_index.put_offset_index(places, row_group, column);
+            }
+        }
+        let row_count = self.row_groups.iter().map(RowGroupMetaData::num_rows).sum();
+        let file = FileMetaData::new(VERSION, row_count, Some(CREATED_BY.to_owned()), None, self.schema, None);
+        let metadata = ParquetMetaDataBuilder::new(file)
+            .set_row_groups(self.row_groups)
+            .set_page_index(Some(Arc::new(page_index.build())))
+            .build();
+        ParquetMetaDataWriter::new_with_tracked(self.file, &metadata).finish()
     }
 }
 
-/// Makes the chunks of a row group.
+/// Where the library writes: the bytes are shared, as its writer of footers keeps what it was given.
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl Sink {
+    /// Puts other bytes there.
+    fn swap(&self, bytes: &mut Vec<u8>) {
+        std::mem::swap(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), bytes);
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes the chunks of a row group.
 struct Chunks<'a> {
     compression: Compression,
     pages: &'a mut Pages,
 }
 
+/// What is told of a chunk: in the footer, and of its pages in their index.
+struct Chunk {
+    metadata: ColumnChunkMetaData,
+    bounds: ColumnIndexMetaData,
+    places: OffsetIndexMetaData,
+}
+
 impl Chunks<'_> {
-    /// All pages of a column, one after the other, in the memory of `room`; and what is told of them.
-    fn chunk(
+    /// All pages of a column, one after the other.
+    fn write(
         &mut self,
         descriptor: ColumnDescPtr,
         column: &dyn Column,
-        mut room: Vec<u8>,
-    ) -> Result<(Bytes, ColumnCloseResult), ParquetError> {
-        room.clear();
-        let mut chunk = TrackedWrite::new(room);
+        file: &mut TrackedWrite<Sink>,
+    ) -> Result<Chunk, ParquetError> {
+        let start = file.bytes_written();
         let (mut bounds, mut places) = (ColumnIndexBuilder::new(descriptor.physical_type()), OffsetIndexBuilder::new());
-        let mut uncompressed_bytes = 0;
+        let (mut of_column, mut uncompressed_bytes) = (None, 0);
         for start in (0..column.len()).step_by(PAGE_ROWS) {
             let rows = start..column.len().min(start + PAGE_ROWS);
             places.append_row_count(number(rows.len())?);
             let (page, of_page) = self.pages.page(column, rows)?;
             of_page.add_to(&mut bounds)?;
-            let written = SerializedPageWriter::new(&mut chunk).write_page(page)?;
+            of_column = Some(of_column.map_or(of_page, |earlier: Bounds| earlier.join(of_page)));
+            let bytes = page.compressed_page().buffer().clone();
+            let written = SerializedPageWriter::new(file).write_page(page)?;
+            self.pages.take_back(bytes);
             places.append_offset_and_size(number(written.offset)?, number(written.compressed_size)?);
             uncompressed_bytes += written.uncompressed_size;
         }
-        chunk.flush()?;
-        let bytes = Bytes::from(chunk.into_inner()?);
+        file.flush()?;
         let metadata = ColumnChunkMetaData::builder(descriptor)
             .set_encodings(column.encodings().to_vec())
             .set_compression(self.compression)
             .set_num_values(number(column.len())?)
-            .set_total_compressed_size(number(bytes.len())?)
+            .set_total_compressed_size(number(file.bytes_written() - start)?)
             .set_total_uncompressed_size(number(uncompressed_bytes)?)
-            .set_data_page_offset(0)
-            .set_statistics(column.bounds(0..column.len()).statistics())
+            .set_data_page_offset(number(start)?)
+            .set_statistics(of_column.unwrap_or_else(|| column.bounds(0..0)).statistics())
             .build()?;
-        let facts = ColumnCloseResult {
-            bytes_written: bytes.len() as u64,
-            rows_written: column.len() as u64,
-            metadata,
-            bloom_filter: None,
-            column_index: Some(bounds.build()?),
-            offset_index: Some(places.build()),
-        };
-        Ok((bytes, facts))
+        Ok(Chunk { metadata, bounds: bounds.build()?, places: places.build() })
     }
 }
 

@@ -13,10 +13,11 @@ const BROTLI_LEVEL: u32 = 1;
 const BROTLI_WINDOW_BITS: u32 = 22;
 const BROTLI_BUFFER_BYTES: usize = 4_096;
 
-/// Compresses pages, into memory that it keeps for the next.
+/// Compresses pages.
 pub(super) struct Compressor {
     method: Method,
-    compressed: Vec<u8>,
+    /// Memory for the next page.
+    room: Vec<u8>,
 }
 
 enum Method {
@@ -38,14 +39,24 @@ impl Compressor {
             OutputCompression::Lz4 => Method::Lz4,
             OutputCompression::Brotli => Method::Brotli,
         };
-        Ok(Self { method, compressed: Vec::new() })
+        Ok(Self { method, room: Vec::new() })
+    }
+
+    /// Takes back the memory of a page, for the next.
+    pub(super) fn take_back(&mut self, room: Vec<u8>) {
+        self.room = room;
     }
 
     /// The page compressed.
-    pub(super) fn compress<'a>(&'a mut self, page: &'a [u8]) -> Result<&'a [u8], ParquetError> {
-        let compressed = &mut self.compressed;
+    pub(super) fn compress(&mut self, page: &[u8]) -> Result<Vec<u8>, ParquetError> {
+        let mut all = std::mem::take(&mut self.room);
+        let compressed = &mut all;
         let length = match &mut self.method {
-            Method::None => return Ok(page),
+            Method::None => {
+                compressed.clear();
+                compressed.extend_from_slice(page);
+                page.len()
+            }
             Method::Snappy(encoder) => {
                 let room = room(compressed, snap::raw::max_compress_len(page.len()));
                 encoder.compress(page, room).map_err(|error| ParquetError::External(Box::new(error)))?
@@ -73,7 +84,8 @@ impl Compressor {
                 encoder.into_inner().len()
             }
         };
-        Ok(&compressed[..length])
+        all.truncate(length);
+        Ok(all)
     }
 }
 

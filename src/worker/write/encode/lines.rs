@@ -5,6 +5,7 @@
 
 use jiff::civil::Date;
 
+use super::parts::Parts;
 use crate::series::{Series, TimeNs};
 
 /// A line up to the value, in whole seconds.
@@ -19,6 +20,9 @@ const TIME_END: usize = SECOND + 2;
 
 /// A line with a fraction, a long value and its end has some bytes more than this, most have less.
 const TYPICAL_LINE_BYTES: usize = 72;
+
+/// The lines that are written before it is seen whether a part is full: what is over has to be copied.
+const ROWS_AT_ONCE: usize = 1 << 13;
 
 const NS_PER_SECOND: i64 = 1_000_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
@@ -54,17 +58,24 @@ impl Lines {
         Self { day_start_ns: i128::MIN, line: LINE, value: zmij::Buffer::new() }
     }
 
-    /// A line for each of the next observations: times are ISO 8601 UTC without a suffix, values the shortest text that reads
-    /// back to the same f64. JSON has no infinity: a value that is not finite is `null`, as null is.
-    pub(super) fn write(&mut self, series: &Series) -> Vec<u8> {
-        let mut text = Vec::with_capacity(series.len() * TYPICAL_LINE_BYTES);
-        for (&time, &value) in series.times().iter().zip(series.values()) {
-            self.write_time(time, &mut text);
+    /// A line for each of the next observations.
+    pub(super) fn write(&mut self, series: &Series, parts: &mut Parts) {
+        let pieces = series.times().chunks(ROWS_AT_ONCE).zip(series.values().chunks(ROWS_AT_ONCE));
+        for (times, values) in pieces {
+            parts.add(|text| self.write_to(times, values, text));
+        }
+    }
+
+    /// Times are ISO 8601 UTC without a suffix, values the shortest text that reads back to the same f64. JSON has no
+    /// infinity: a value that is not finite is `null`, as null is.
+    pub(super) fn write_to(&mut self, times: &[TimeNs], values: &[f64], text: &mut Vec<u8>) {
+        text.reserve(times.len() * TYPICAL_LINE_BYTES);
+        for (&time, &value) in times.iter().zip(values) {
+            self.write_time(time, text);
             let value = if value.is_finite() { self.value.format_finite(value) } else { "null" };
             text.extend_from_slice(value.as_bytes());
             text.extend_from_slice(b"}\n");
         }
-        text
     }
 
     /// Everything before the value.

@@ -46,6 +46,18 @@ pub(super) enum Bounds {
 }
 
 impl Bounds {
+    /// What the rows of both lie between, of which these are the earlier.
+    pub(super) fn join(self, later: Self) -> Self {
+        match (self, later) {
+            (Self::Times(first, _), Self::Times(_, last)) => Self::Times(first, last),
+            (Self::Values(earlier, nulls), Self::Values(later, more_nulls)) => {
+                let both = earlier.zip(later).map(|(earlier, later)| (earlier.0.min(later.0), earlier.1.max(later.1)));
+                Self::Values(both.or(earlier).or(later), nulls + more_nulls)
+            }
+            (_, later) => later,
+        }
+    }
+
     /// As the footer tells them.
     pub(super) fn statistics(self) -> Statistics {
         match self {
@@ -201,7 +213,7 @@ impl Pages {
         self.encoded.clear();
         column.encode(rows.clone(), &bounds, &mut self.encoded)?;
         let page = Page::DataPage {
-            buf: Bytes::copy_from_slice(self.compressor.compress(&self.encoded)?),
+            buf: Bytes::from(self.compressor.compress(&self.encoded)?),
             num_values: number(rows.len())?,
             encoding: column.encodings().last().copied().unwrap_or(Encoding::PLAIN),
             def_level_encoding: Encoding::RLE,
@@ -209,6 +221,12 @@ impl Pages {
             statistics: None,
         };
         Ok((CompressedPage::new(page, self.encoded.len()), bounds))
+    }
+
+    /// Takes back the memory of a page that was written.
+    pub(super) fn take_back(&mut self, page: Bytes) {
+        // Nobody else has it, so nothing is copied.
+        self.compressor.take_back(Vec::from(page));
     }
 }
 
