@@ -11,10 +11,12 @@
 //! other and whatever inode is used again. Of files that another program changes in place, the tag sees what `make` and
 //! `git` see: not a change that keeps the size within one tick of the file system's clock.
 
+mod listing;
 mod reading;
 
+use std::fmt::{LowerHex, Write as _};
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use rustix::fs::Stat;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
@@ -129,33 +132,18 @@ impl FolderStorage {
     }
 
     fn listed(&self, prefix: &Prefix) -> Result<Vec<ObjectMeta>, Error> {
-        let failed = |error: &io::Error| failed("list", prefix.as_str(), error);
+        let folder = self.path("list", prefix.as_str())?;
         let mut objects = Vec::new();
-        let mut folders = vec![(prefix.as_str().to_owned(), self.path("list", prefix.as_str())?)];
-        while let Some((keys_below, folder)) = folders.pop() {
-            let entries = match fs::read_dir(&folder) {
-                Ok(entries) => entries,
-                Err(error) if is_absence(&error) => continue,
-                Err(error) => return Err(failed(&error)),
-            };
-            for entry in entries {
-                let entry = entry.map_err(|error| failed(&error))?;
-                let kind = entry.file_type().map_err(|error| failed(&error))?;
-                let text = format!("{keys_below}{}", entry.file_name().to_string_lossy());
-                if kind.is_dir() {
-                    folders.push((format!("{text}/"), entry.path()));
-                } else if kind.is_file() {
-                    match entry.metadata() {
-                        Ok(metadata) => push_meta(&mut objects, &text, &metadata),
-                        // A file that was removed meanwhile is not there.
-                        Err(error) if is_absence(&error) => {}
-                        Err(error) => return Err(failed(&error)),
-                    }
-                } else {
-                    tracing::warn!(key = text, "neither a file nor a folder: left out of the listing");
-                }
+        let mut add = |text: &str, stat: &Stat| match Key::parse(text) {
+            Ok(key) => {
+                let size_bytes = stat.st_size.cast_unsigned();
+                let etag = tag_of(stat.st_ino, stat.st_mtime, stat.st_mtime_nsec, size_bytes);
+                objects.push(ObjectMeta { key, size_bytes, etag });
             }
-        }
+            Err(error) => tracing::warn!(%error, "a file is left out of the listing"),
+        };
+        listing::each_file(&folder, prefix.as_str(), &mut add)
+            .map_err(|error| failed("list", prefix.as_str(), &error))?;
         objects.sort_unstable_by(|one, other| one.key.cmp(&other.key));
         Ok(objects)
     }
@@ -323,15 +311,17 @@ fn younger(file: &File, current: Option<&Metadata>) -> io::Result<Metadata> {
 
 /// What changes whenever the file does.
 fn tag(metadata: &Metadata) -> ETag {
-    let (inode, seconds, nanoseconds) = (metadata.ino(), metadata.mtime(), metadata.mtime_nsec());
-    ETag(format!("{inode:x}-{seconds:x}.{nanoseconds:x}-{:x}", metadata.len()))
+    tag_of(metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.len())
 }
 
-fn push_meta(objects: &mut Vec<ObjectMeta>, text: &str, metadata: &Metadata) {
-    match Key::parse(text) {
-        Ok(key) => objects.push(ObjectMeta { key, size_bytes: metadata.len(), etag: tag(metadata) }),
-        Err(error) => tracing::warn!(%error, "a file is left out of the listing"),
-    }
+/// Systems differ in the type of nanoseconds, which are never negative.
+fn tag_of(inode: u64, seconds: i64, nanoseconds: impl LowerHex, size_bytes: u64) -> ETag {
+    /// The longest one, so that it is written in place.
+    const MOST_BYTES: usize = 60;
+    let mut text = String::with_capacity(MOST_BYTES);
+    // A string takes any text.
+    let _ = write!(text, "{inode:x}-{seconds:x}.{nanoseconds:x}-{size_bytes:x}");
+    ETag(text)
 }
 
 #[async_trait]

@@ -142,7 +142,8 @@ fn read_row_groups(
     data_end: u64,
 ) -> Result<Vec<RowGroup>, Problem> {
     let group_count = reader.list(field, Kind::Struct).map_err(|source| Problem::Footer { source })?;
-    let mut row_groups = Vec::new();
+    // What a footer claims is only a claim; most files have one.
+    let mut row_groups = Vec::with_capacity(group_count.min(MOST_GROUPS_AT_ONCE));
     let mut first_row = 0u64;
     for index in 0..group_count {
         let row_group = read_row_group(reader, columns, index, first_row, data_end)?;
@@ -153,6 +154,9 @@ fn read_row_groups(
     }
     Ok(row_groups)
 }
+
+/// Room is made at once for no more row groups than this.
+const MOST_GROUPS_AT_ONCE: usize = 64;
 
 /// The place of the series column among the columns that are read: the one whose bounds tell anything.
 const SERIES: usize = 2;

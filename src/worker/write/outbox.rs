@@ -99,7 +99,8 @@ impl<'a> Outbox<'a> {
 
 impl Outgoing {
     async fn close(mut self, last: Vec<Bytes>, storage: &dyn ObjectStorage) -> Result<(DataFile, Body), Error> {
-        let body = if self.upload.is_none() { joined(last) } else { self.send(last, storage).await.map(|()| Bytes::new())? };
+        let body =
+            if self.upload.is_none() { joined(last) } else { self.send(last, storage).await.map(|()| Bytes::new())? };
         Ok((self.file, self.upload.map_or(Body::Whole(body), |upload| Body::Sent(upload, self.parts))))
     }
 
