@@ -335,10 +335,10 @@ impl ObjectStorage for FolderStorage {
             None => {
                 let name = key.to_string();
                 let read = move |_: &Self| reading.range(wanted).map_err(|error| failed("get", &name, &error));
-                self.blocking("get", key.to_string(), read).await?
+                self.blocking("get", key.to_string(), read).await?.into()
             }
         };
-        Ok(Object { bytes: bytes.into(), etag, size_bytes })
+        Ok(Object { bytes, etag, size_bytes })
     }
 
     async fn list(&self, prefix: &Prefix) -> Result<Vec<ObjectMeta>, Error> {

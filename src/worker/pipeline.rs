@@ -105,6 +105,8 @@ async fn encode(
     computing: Computing,
 ) -> Result<(Vec<Vec<Bytes>>, Summary), Error> {
     while let Some(result) = results.recv().await {
+        // Parts are large: while one waits to be sent, no other is filled.
+        let Ok(room) = next.reserve().await else { break };
         let parts;
         (encoder, parts) = off_the_runtime(computing, move || {
             let parts = encoder.next(&result)?;
@@ -112,7 +114,7 @@ async fn encode(
         })
         .await?;
         if parts.iter().any(|of_file| !of_file.is_empty()) {
-            let _ = next.send(parts).await;
+            room.send(parts);
         }
     }
     off_the_runtime(computing, move || Ok(encoder.finish()?)).await

@@ -1,11 +1,17 @@
 //! An object's file, open: ranges of it go out. Where the system can, it is opened without following links in one step,
 //! and small parts that are in the system's memory are taken in place.
 
+#[cfg(target_os = "linux")]
+use std::cell::RefCell;
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+use bytes::Bytes;
+#[cfg(target_os = "linux")]
+use bytes::BytesMut;
 
 /// A file that is open, and what the file system said of it then.
 pub(super) struct Reading {
@@ -41,22 +47,38 @@ impl Reading {
 
     /// The range, where it is small and in memory: it is there before another thread could have been asked for it.
     #[cfg(target_os = "linux")]
-    pub(super) fn in_memory(&self, wanted: &Range<usize>) -> Option<Vec<u8>> {
+    pub(super) fn in_memory(&self, wanted: &Range<usize>) -> Option<Bytes> {
         use rustix::io::{ReadWriteFlags, preadv2};
         /// To copy more takes longer than to hand it over.
         const SMALL_BYTES: usize = 256 << 10;
-        if wanted.len() > SMALL_BYTES {
+        /// Memory that small objects share. To ask for each one's takes as long as to read it.
+        const SHARED_BYTES: usize = 64 << 10;
+        thread_local! {
+            static SHARED: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+        }
+        let length = wanted.len();
+        if length > SMALL_BYTES {
             return None;
         }
-        let mut bytes = vec![0; wanted.len()];
-        let parts = &mut [io::IoSliceMut::new(&mut bytes)];
-        let read = preadv2(&self.file, parts, wanted.start as u64, ReadWriteFlags::NOWAIT);
-        (read == Ok(wanted.len())).then_some(bytes)
+        let fill = |room: &mut BytesMut| {
+            let parts = &mut [io::IoSliceMut::new(&mut room[..length])];
+            let read = preadv2(&self.file, parts, wanted.start as u64, ReadWriteFlags::NOWAIT);
+            (read == Ok(length)).then(|| room.split_to(length).freeze())
+        };
+        if length > SHARED_BYTES / 8 {
+            return fill(&mut BytesMut::zeroed(length));
+        }
+        SHARED.with_borrow_mut(|shared| {
+            if shared.len() < length {
+                *shared = BytesMut::zeroed(SHARED_BYTES);
+            }
+            fill(shared)
+        })
     }
 
     /// The system has no way to tell.
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn in_memory(&self, _: &Range<usize>) -> Option<Vec<u8>> {
+    pub(super) fn in_memory(&self, _: &Range<usize>) -> Option<Bytes> {
         None
     }
 }
