@@ -93,19 +93,19 @@ impl Columns {
             .set_ordinal(number(self.row_groups.len())?);
         let mut of_pages = Vec::new();
         let mut size_bytes = 0;
-        if self.file.bytes_written() == 0 {
-            self.file.write_all(MAGIC)?;
-        }
-        row_group = row_group.set_file_offset(number(self.file.bytes_written())?);
         let columns = [&Times(&self.times) as &dyn Column, &Values(&self.values)];
         for (place, column) in columns.into_iter().enumerate() {
             let chunk = parts.add(|waiting| {
                 self.sink.swap(waiting);
+                begin(&mut self.file)?;
                 let mut chunks = Chunks { compression: self.compression, pages: &mut self.pages };
                 let chunk = chunks.write(self.schema.column(place), column, &mut self.file);
                 self.sink.swap(waiting);
                 chunk
             })?;
+            if place == 0 {
+                row_group = row_group.set_file_offset(chunk.metadata.data_page_offset());
+            }
             size_bytes += chunk.metadata.uncompressed_size();
             row_group = row_group.add_column_metadata(chunk.metadata);
             of_pages.push((chunk.bounds, chunk.places));
@@ -132,9 +132,7 @@ impl Columns {
     }
 
     fn write_footer(mut self) -> Result<(), ParquetError> {
-        if self.file.bytes_written() == 0 {
-            self.file.write_all(MAGIC)?;
-        }
+        begin(&mut self.file)?;
         let mut page_index = PageIndexBuilder::new(self.row_groups.len(), self.schema.num_columns());
         for (row_group, columns) in self.page_index.into_iter().enumerate() {
             for (column, (bounds, places)) in columns.into_iter().enumerate() {
@@ -150,6 +148,14 @@ impl Columns {
             .build();
         ParquetMetaDataWriter::new_with_tracked(self.file, &metadata).finish()
     }
+}
+
+/// What is before everything else.
+fn begin(file: &mut TrackedWrite<Sink>) -> Result<(), ParquetError> {
+    if file.bytes_written() == 0 {
+        file.write_all(MAGIC)?;
+    }
+    Ok(())
 }
 
 /// Where the library writes: the bytes are shared, as its writer of footers keeps what it was given.
