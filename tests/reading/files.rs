@@ -120,6 +120,7 @@ pub(crate) struct ForgedColumn {
     pub(crate) name: &'static str,
     pub(crate) physical: i64,
     pub(crate) converted: Option<i64>,
+    pub(crate) is_nullable: bool,
     pub(crate) codec: i64,
     pub(crate) pages: Vec<u8>,
     pub(crate) value_count: i64,
@@ -130,17 +131,25 @@ impl ForgedColumn {
     pub(crate) fn times(row_count: usize) -> Self {
         let pages = page(&data_header(row_count, row_count * 8, row_count * 8, 0), &vec![0; row_count * 8]);
         let value_count = i64::try_from(row_count).unwrap();
-        Self { name: "obs_time", physical: 2, converted: Some(9), codec: 0, pages, value_count }
+        Self { name: "obs_time", physical: 2, converted: Some(9), is_nullable: false, codec: 0, pages, value_count }
     }
 
     /// `value` with these pages.
     pub(crate) fn values(row_count: i64, codec: i64, pages: Vec<u8>) -> Self {
-        Self { name: "value", physical: 5, converted: None, codec, pages, value_count: row_count }
+        Self { name: "value", physical: 5, converted: None, is_nullable: false, codec, pages, value_count: row_count }
     }
 
     /// The series column with these pages.
     pub(crate) fn codes(row_count: i64, codec: i64, pages: Vec<u8>) -> Self {
-        Self { name: "series_code", physical: 6, converted: Some(0), codec, pages, value_count: row_count }
+        Self {
+            name: "series_code",
+            physical: 6,
+            converted: Some(0),
+            is_nullable: false,
+            codec,
+            pages,
+            value_count: row_count,
+        }
     }
 }
 
@@ -161,14 +170,14 @@ pub(crate) fn page(header: &[u8], body: &[u8]) -> Vec<u8> {
     [header, body].concat()
 }
 
-/// A file of one row group with these required columns.
+/// A file of one row group with these columns.
 pub(crate) fn forged(columns: &[ForgedColumn], row_count: i64) -> Bytes {
     let mut bytes = b"PAR1".to_vec();
     let root = Thrift::new().text(4, "schema").i32(5, i64::try_from(columns.len()).unwrap());
     let mut schema = vec![root];
     let mut chunks = Vec::new();
     for column in columns {
-        let element = Thrift::new().i32(1, column.physical).i32(3, 0).text(4, column.name);
+        let element = Thrift::new().i32(1, column.physical).i32(3, i64::from(column.is_nullable)).text(4, column.name);
         schema.push(match column.converted {
             Some(converted) => element.i32(6, converted),
             None => element,

@@ -303,7 +303,7 @@ fn old_times_of_96_bits_are_read_and_checked() {
     let of = |day: u32| {
         let body = [&3_000_000_000u64.to_le_bytes()[..], &day.to_le_bytes()[..]].concat();
         let pages = page(&data_header(1, 12, 12, 0), &body);
-        let times = ForgedColumn { name: "obs_time", physical: 3, converted: None, codec: 0, pages, value_count: 1 };
+        let times = ForgedColumn { physical: 3, converted: None, pages, ..ForgedColumn::times(1) };
         forged(&[times, ForgedColumn::values(1, 0, page(&data_header(1, 8, 8, 0), &[0; 8]))], 1)
     };
     assert_eq!(read_own(of(2_440_589)).unwrap().times(), [86_403_000_000_000]);

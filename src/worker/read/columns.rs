@@ -2,20 +2,21 @@
 //! a batch of rows at a time.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use arrow::datatypes::{ArrowPrimitiveType, Float16Type, i256};
 use parquet::basic::{Repetition, Type as ParquetPhysical};
 use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{
-    ByteArray, ByteArrayType, DataType, DoubleType, FixedLenByteArrayType, FloatType, Int32Type, Int64Type, Int96,
-    Int96Type,
+    ByteArray, ByteArrayType, DataType, FixedLenByteArrayType, FloatType, Int32Type, Int96, Int96Type,
 };
+use parquet::errors::ParquetError;
 use parquet::schema::types::{ColumnDescriptor, ColumnPath, Type};
 
 use super::error::{Place, Problem};
-use super::page_guard::Pages;
+use super::page_guard::{FoundWrong, LibraryPages, Pages};
 use super::schema::{Column, Meaning, Physical};
+use super::words::{Word, Words};
 use crate::series::{NULL, TimeNs};
 
 /// A column being read.
@@ -23,18 +24,17 @@ pub(super) struct ColumnReader {
     values: Values,
     meaning: Meaning,
     place: Place,
-    problem: Arc<Mutex<Option<Problem>>>,
 }
 
 /// The batch read last, as it is stored.
 enum Values {
-    Int32(Leaf<Int32Type>),
-    Int64(Leaf<Int64Type>),
-    Int96(Leaf<Int96Type>),
-    Float(Leaf<FloatType>),
-    Double(Leaf<DoubleType>),
-    ByteArray(Leaf<ByteArrayType>),
-    FixedLengthByteArray(Leaf<FixedLenByteArrayType>),
+    Int32(Leaf<Library<Int32Type>>),
+    Int64(Leaf<Words<i64>>),
+    Int96(Leaf<Library<Int96Type>>),
+    Float(Leaf<Library<FloatType>>),
+    Double(Leaf<Words<f64>>),
+    ByteArray(Leaf<Library<ByteArrayType>>),
+    FixedLengthByteArray(Leaf<Library<FixedLenByteArrayType>>),
 }
 
 /// One arm for each physical type: `$leaf` is its leaf.
@@ -52,28 +52,66 @@ macro_rules! each {
     };
 }
 
-struct Leaf<T: DataType> {
-    reader: ColumnReaderImpl<T>,
-    nullable: bool,
-    /// For each row of a nullable column: 1 where there is a value.
-    levels: Vec<i16>,
-    /// The values that are not null.
-    values: Vec<T::T>,
+/// What decodes the pages of a column.
+trait Decoder {
+    /// A value of it.
+    type Value;
+    /// Adds the values of so many rows, and, of a nullable column, for each row whether it has one. How many rows there
+    /// were: fewer only at the end.
+    fn read(
+        &mut self,
+        row_count: usize,
+        levels: &mut Vec<i16>,
+        values: &mut Vec<Self::Value>,
+    ) -> Result<usize, Problem>;
+    /// Passes over so many rows; how many there were.
+    fn skip(&mut self, row_count: usize) -> Result<usize, Problem>;
 }
 
-impl<T: DataType> Leaf<T> {
-    fn new(descriptor: Arc<ColumnDescriptor>, pages: Pages, nullable: bool) -> Self {
-        let reader = ColumnReaderImpl::new(descriptor, Box::new(pages));
-        Self { reader, nullable, levels: Vec::new(), values: Vec::new() }
+impl<T: Word> Decoder for Words<T> {
+    type Value = T;
+
+    fn read(&mut self, row_count: usize, levels: &mut Vec<i16>, values: &mut Vec<T>) -> Result<usize, Problem> {
+        self.read(row_count, levels, values)
     }
 
-    fn read(&mut self, row_count: usize) -> parquet::errors::Result<usize> {
-        self.levels.clear();
-        self.values.clear();
+    fn skip(&mut self, row_count: usize) -> Result<usize, Problem> {
+        self.skip(row_count)
+    }
+}
+
+/// The library's decoder of a type.
+struct Library<T: DataType> {
+    reader: ColumnReaderImpl<T>,
+    nullable: bool,
+    place: Place,
+    problem: FoundWrong,
+}
+
+impl<T: DataType> Library<T> {
+    fn new(column: &Column, place: &Place, pages: Pages) -> Result<Self, Problem> {
+        let descriptor = descriptor(column).map_err(|source| Problem::Decode { place: place.clone(), source })?;
+        let (pages, problem) = LibraryPages::new(pages);
+        let reader = ColumnReaderImpl::new(descriptor, Box::new(pages));
+        Ok(Self { reader, nullable: column.nullable, place: place.clone(), problem })
+    }
+
+    /// What the guard of the pages found wrong, or else the decoder.
+    fn problem(&self, source: ParquetError) -> Problem {
+        let guarded = self.problem.lock().ok().and_then(|mut problem| problem.take());
+        guarded.unwrap_or(Problem::Decode { place: self.place.clone(), source })
+    }
+}
+
+impl<T: DataType> Decoder for Library<T> {
+    type Value = T::T;
+
+    fn read(&mut self, row_count: usize, levels: &mut Vec<i16>, values: &mut Vec<T::T>) -> Result<usize, Problem> {
         let mut read = 0;
         while read < row_count {
-            let levels = self.nullable.then_some(&mut self.levels);
-            let (rows, _, _) = self.reader.read_records(row_count - read, levels, None, &mut self.values)?;
+            let levels = self.nullable.then_some(&mut *levels);
+            let records = self.reader.read_records(row_count - read, levels, None, values);
+            let (rows, _, _) = records.map_err(|source| self.problem(source))?;
             if rows == 0 {
                 break;
             }
@@ -82,13 +120,38 @@ impl<T: DataType> Leaf<T> {
         Ok(read)
     }
 
+    fn skip(&mut self, row_count: usize) -> Result<usize, Problem> {
+        self.reader.skip_records(row_count).map_err(|source| self.problem(source))
+    }
+}
+
+struct Leaf<D: Decoder> {
+    decoder: D,
+    nullable: bool,
+    /// For each row of a nullable column: 1 where there is a value.
+    levels: Vec<i16>,
+    /// The values that are not null.
+    values: Vec<D::Value>,
+}
+
+impl<D: Decoder> Leaf<D> {
+    fn new(decoder: D, nullable: bool) -> Self {
+        Self { decoder, nullable, levels: Vec::new(), values: Vec::new() }
+    }
+
+    fn read(&mut self, row_count: usize) -> Result<usize, Problem> {
+        self.levels.clear();
+        self.values.clear();
+        self.decoder.read(row_count, &mut self.levels, &mut self.values)
+    }
+
     /// The values of all rows, where none is null.
-    fn all(&self) -> Option<&[T::T]> {
+    fn all(&self) -> Option<&[D::Value]> {
         (!self.nullable || self.values.len() == self.levels.len()).then_some(&self.values)
     }
 
     /// Calls back with each row's value, in order.
-    fn each<E>(&self, mut visit: impl FnMut(usize, Option<&T::T>) -> Result<(), E>) -> Result<(), E> {
+    fn each<E>(&self, mut visit: impl FnMut(usize, Option<&D::Value>) -> Result<(), E>) -> Result<(), E> {
         if !self.nullable {
             return self.values.iter().enumerate().try_for_each(|(row, value)| visit(row, Some(value)));
         }
@@ -109,23 +172,23 @@ enum NoTime {
 impl ColumnReader {
     /// Reads the chunk that the pages belong to.
     pub(super) fn new(column: &Column, place: Place, pages: Pages) -> Result<Self, Problem> {
-        let problem = pages.problem();
-        let descriptor = descriptor(column).map_err(|source| Problem::Decode { place: place.clone(), source })?;
         let nullable = column.nullable;
         let values = match column.physical {
-            Physical::Int32 => Values::Int32(Leaf::new(descriptor, pages, nullable)),
-            Physical::Int64 => Values::Int64(Leaf::new(descriptor, pages, nullable)),
-            Physical::Int96 => Values::Int96(Leaf::new(descriptor, pages, nullable)),
-            Physical::Float => Values::Float(Leaf::new(descriptor, pages, nullable)),
-            Physical::Double => Values::Double(Leaf::new(descriptor, pages, nullable)),
-            Physical::ByteArray => Values::ByteArray(Leaf::new(descriptor, pages, nullable)),
-            Physical::FixedLengthByteArray => Values::FixedLengthByteArray(Leaf::new(descriptor, pages, nullable)),
+            Physical::Int32 => Values::Int32(Leaf::new(Library::new(column, &place, pages)?, nullable)),
+            Physical::Int64 => Values::Int64(Leaf::new(Words::new(pages, nullable), nullable)),
+            Physical::Int96 => Values::Int96(Leaf::new(Library::new(column, &place, pages)?, nullable)),
+            Physical::Float => Values::Float(Leaf::new(Library::new(column, &place, pages)?, nullable)),
+            Physical::Double => Values::Double(Leaf::new(Words::new(pages, nullable), nullable)),
+            Physical::ByteArray => Values::ByteArray(Leaf::new(Library::new(column, &place, pages)?, nullable)),
+            Physical::FixedLengthByteArray => {
+                Values::FixedLengthByteArray(Leaf::new(Library::new(column, &place, pages)?, nullable))
+            }
             Physical::Boolean => {
                 let found = "Boolean".to_owned();
                 return Err(Problem::ColumnType { column: place.column, found, expected: "a number" });
             }
         };
-        Ok(Self { values, meaning: column.meaning, place, problem })
+        Ok(Self { values, meaning: column.meaning, place })
     }
 
     /// Passes over so many rows.
@@ -133,7 +196,7 @@ impl ColumnReader {
         if row_count == 0 {
             return Ok(());
         }
-        let skipped = each!(&mut self.values, leaf => leaf.reader.skip_records(row_count));
+        let skipped = each!(&mut self.values, leaf => leaf.decoder.skip(row_count));
         self.complete(skipped, row_count)
     }
 
@@ -143,18 +206,13 @@ impl ColumnReader {
         self.complete(read, row_count)
     }
 
-    fn complete(&self, done: parquet::errors::Result<usize>, row_count: usize) -> Result<(), Problem> {
-        match done {
-            Ok(done) if done == row_count => Ok(()),
-            Ok(done) => {
-                let reason = format!("its pages end {} rows early", row_count - done);
-                Err(Problem::Chunk { place: self.place.clone(), reason })
-            }
-            Err(source) => {
-                let guarded = self.problem.lock().ok().and_then(|mut problem| problem.take());
-                Err(guarded.unwrap_or(Problem::Decode { place: self.place.clone(), source }))
-            }
+    fn complete(&self, done: Result<usize, Problem>, row_count: usize) -> Result<(), Problem> {
+        let done = done?;
+        if done == row_count {
+            return Ok(());
         }
+        let reason = format!("its pages end {} rows early", row_count - done);
+        Err(Problem::Chunk { place: self.place.clone(), reason })
     }
 
     /// Calls back with the text of each row of the batch.
@@ -236,12 +294,12 @@ impl ColumnReader {
         Ok(())
     }
 
-    fn collect_decimals<T: DataType>(
+    fn collect_decimals<D: Decoder>(
         &self,
-        leaf: &Leaf<T>,
+        leaf: &Leaf<D>,
         numbers: &mut Vec<f64>,
         scale: i32,
-        bytes_of: fn(&T::T) -> &[u8],
+        bytes_of: fn(&D::Value) -> &[u8],
     ) -> Result<(), Problem> {
         leaf.each(|_, value| {
             let number = value.map_or(Some(NULL), |value| decimal_of_bytes(bytes_of(value), scale));
@@ -297,7 +355,7 @@ fn new_descriptor((name, physical, length, nullable): Shape) -> parquet::errors:
     Ok(ColumnDescriptor::new(Arc::new(leaf), max_level, 0, ColumnPath::from(name)))
 }
 
-fn collect<T: DataType>(leaf: &Leaf<T>, numbers: &mut Vec<f64>, number_of: impl Fn(&T::T) -> f64) {
+fn collect<D: Decoder>(leaf: &Leaf<D>, numbers: &mut Vec<f64>, number_of: impl Fn(&D::Value) -> f64) {
     if let Some(values) = leaf.all() {
         numbers.extend(values.iter().map(number_of));
         return;

@@ -3,6 +3,8 @@
 //! The decoder takes memory for as many lengths as the page claims, and builds every value by copying the front of
 //! the one before. Both can be far more than the page's own bytes, so they are added up before it may begin.
 
+use super::packed::{varint, zigzag};
+
 /// The lengths that a run of delta-packed integers holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Lengths {
@@ -99,23 +101,6 @@ impl Bits<'_> {
         self.buffered_bits -= self.width;
         Some(u32::try_from(number).ok()?.cast_signed())
     }
-}
-
-fn varint(bytes: &[u8], position: &mut usize) -> Option<u64> {
-    let mut number = 0u64;
-    for shift in (0..63).step_by(7) {
-        let byte = *bytes.get(*position)?;
-        *position += 1;
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(number);
-        }
-    }
-    None
-}
-
-fn zigzag(number: u64) -> i64 {
-    (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
 }
 
 #[cfg(test)]

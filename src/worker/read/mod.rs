@@ -2,12 +2,12 @@
 //!
 //! Objects are fetched and decoded side by side and put together in path order, so that of two observations with the
 //! same time the one read last wins. Files are untrusted: everything that they claim is checked before memory is
-//! taken for it. Footers, page headers and indexes are therefore read here, and pages decompressed here; the
-//! decoding of the values in a page is the parquet library's.
+//! taken for it. Footers, page headers and indexes are therefore read here, and pages decompressed here. Values of eight
+//! bytes, which nearly all are, are decoded here as well; those of other types by the parquet library.
 //!
 //! Top to bottom: the plan is read in slices (`slices`, `lane`); an object is opened (`fetch`), its footer read (`footer`,
 //! `schema`), what cannot matter left out (`prune`), and read whole (`file`) or in parts (`long_file`, `feed`); pages are
-//! let through (`page_guard`, `page_header`, `codec`, `delta`) and decoded (`decode`, `columns`).
+//! let through (`page_guard`, `page_header`, `codec`, `delta`) and decoded (`decode`, `columns`, `words`, `packed`).
 
 mod error;
 mod slices;
@@ -27,6 +27,8 @@ mod codec;
 mod delta;
 mod decode;
 mod columns;
+mod words;
+mod packed;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

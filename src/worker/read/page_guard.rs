@@ -54,8 +54,51 @@ pub(super) struct Pages {
     has_dictionary: bool,
     /// The next page, when it was looked at already.
     next: Option<RawPage>,
+}
+
+/// The pages as the library's decoder takes them.
+pub(super) struct LibraryPages {
+    pages: Pages,
     /// What was found wrong; the decoder's own error type cannot carry it.
-    problem: std::sync::Arc<std::sync::Mutex<Option<Problem>>>,
+    problem: FoundWrong,
+}
+
+/// Where a problem is put before the decoder is told that there is one.
+pub(super) type FoundWrong = std::sync::Arc<std::sync::Mutex<Option<Problem>>>;
+
+/// The bytes of a page.
+#[derive(Debug, Default)]
+pub(super) struct Body {
+    /// Those of a page that is stored as it is.
+    stored: Option<Bytes>,
+    /// What others are decompressed to; the memory is used again for the next, which may be shorter.
+    room: Vec<u8>,
+    size_bytes: usize,
+}
+
+impl Body {
+    /// The page in memory last.
+    pub(super) fn bytes(&self) -> &[u8] {
+        match &self.stored {
+            Some(stored) => stored,
+            None => &self.room[..self.size_bytes],
+        }
+    }
+
+    /// The same, for itself.
+    fn into_bytes(self) -> Bytes {
+        self.stored.unwrap_or_else(|| Bytes::from(self.room).slice(..self.size_bytes))
+    }
+
+    /// Memory for so many bytes.
+    fn room(&mut self, size_bytes: usize) -> &mut [u8] {
+        self.stored = None;
+        self.size_bytes = size_bytes;
+        if self.room.len() < size_bytes {
+            self.room = vec![0; size_bytes];
+        }
+        &mut self.room[..size_bytes]
+    }
 }
 
 impl Pages {
@@ -83,26 +126,16 @@ impl Pages {
             may_be_dictionary: true,
             has_dictionary: false,
             next: None,
-            problem: std::sync::Arc::default(),
         })
     }
 
-    /// Where a problem is put before the decoder is told that there is one.
-    pub(super) fn problem(&self) -> std::sync::Arc<std::sync::Mutex<Option<Problem>>> {
-        std::sync::Arc::clone(&self.problem)
+    /// What is wrong with a page of these.
+    pub(super) fn problem(&self, reason: impl Into<String>) -> Problem {
+        Problem::Page { place: self.place.clone(), reason: reason.into() }
     }
 
     fn refuse<T>(&self, reason: impl Into<String>) -> Result<T, Problem> {
-        Err(Problem::Page { place: self.place.clone(), reason: reason.into() })
-    }
-
-    /// Leaves the problem for the caller of the decoder.
-    fn report(&self, problem: Problem) -> ParquetError {
-        let text = problem.to_string();
-        if let Ok(mut slot) = self.problem.lock() {
-            *slot = Some(problem);
-        }
-        ParquetError::General(text)
+        Err(self.problem(reason))
     }
 
     /// The next page that is no index page; nothing after the last.
@@ -253,32 +286,42 @@ impl Pages {
         Ok(())
     }
 
-    fn decompress(&self, page: RawPage) -> Result<Page, Problem> {
-        let RawPage { header, body } = page;
+    /// The next page, its bytes decompressed; nothing after the last.
+    pub(super) fn next_into(&mut self, body: &mut Body) -> Result<Option<Header>, Problem> {
+        let Some(RawPage { header, body: compressed }) = self.next_raw()? else {
+            return Ok(None);
+        };
         let content = &header.content;
         let is_version_2 = header.kind == DATA_PAGE_V2;
-        let place = || self.place.clone();
         let size_bytes = usize::try_from(header.uncompressed_bytes).unwrap_or(0);
         // In the second version the levels are never compressed.
         let level_bytes = if is_version_2 { content.definition_bytes + content.repetition_bytes } else { 0 };
         let level_bytes = usize::try_from(level_bytes).unwrap_or(0);
-        let is_plain = self.codec == Codec::None || (is_version_2 && !content.is_compressed);
-        let buf = if is_plain {
-            if body.len() != size_bytes {
-                return self.refuse(format!("holds {} bytes instead of {size_bytes}", body.len()));
+        if self.codec == Codec::None || (is_version_2 && !content.is_compressed) {
+            if compressed.len() != size_bytes {
+                return self.refuse(format!("holds {} bytes instead of {size_bytes}", compressed.len()));
             }
-            body
-        } else {
-            let mut output = Vec::new();
-            output.extend_from_slice(&body[..level_bytes]);
-            // A page of nothing but nulls may hold no values, not even compressed ones.
-            if size_bytes > level_bytes {
-                self.codec.decompress(&body[level_bytes..], &mut output, size_bytes - level_bytes).map_err(
-                    |reason| Problem::Page { place: place(), reason: format!("cannot be decompressed: {reason}") },
-                )?;
-            }
-            Bytes::from(output)
+            body.stored = Some(compressed);
+            return Ok(Some(header));
+        }
+        let (levels, values) = body.room(size_bytes).split_at_mut(level_bytes);
+        levels.copy_from_slice(&compressed[..level_bytes]);
+        // A page of nothing but nulls may hold no values, not even compressed ones.
+        if !values.is_empty() {
+            let done = self.codec.decompress(&compressed[level_bytes..], values);
+            done.map_err(|reason| self.problem(format!("cannot be decompressed: {reason}")))?;
+        }
+        Ok(Some(header))
+    }
+
+    /// The next page as the library has it.
+    fn next_page(&mut self) -> Result<Option<Page>, Problem> {
+        let mut body = Body::default();
+        let Some(header) = self.next_into(&mut body)? else {
+            return Ok(None);
         };
+        let content = &header.content;
+        let buf = body.into_bytes();
         let encoding = encoding(content.encoding).unwrap_or(Encoding::PLAIN);
         let count = |number: i32| number.unsigned_abs();
         let page = match header.kind {
@@ -306,7 +349,7 @@ impl Pages {
             },
         };
         self.check_deltas(&page)?;
-        Ok(page)
+        Ok(Some(page))
     }
 
     /// The delta encodings of byte arrays claim sizes of their own within the page.
@@ -346,7 +389,8 @@ impl Pages {
         }
     }
 
-    fn peek(&mut self) -> Result<Option<PageMetadata>, Problem> {
+    /// What is known of the next page without taking it.
+    pub(super) fn peek(&mut self) -> Result<Option<PageMetadata>, Problem> {
         if self.next.is_none() {
             if let Source::Located { dictionary: None, pages } = &self.source {
                 let rows = pages.front().and_then(|(row_count, _)| usize::try_from(*row_count).ok());
@@ -361,7 +405,8 @@ impl Pages {
         }))
     }
 
-    fn pass_over(&mut self) -> Result<(), Problem> {
+    /// Leaves the next page out.
+    pub(super) fn pass_over(&mut self) -> Result<(), Problem> {
         if self.next.take().is_some() {
             return Ok(());
         }
@@ -375,7 +420,26 @@ impl Pages {
     }
 }
 
-impl Iterator for Pages {
+impl LibraryPages {
+    /// These pages, and where it is put what is wrong with them.
+    pub(super) fn new(pages: Pages) -> (Self, FoundWrong) {
+        let problem = FoundWrong::default();
+        (Self { pages, problem: FoundWrong::clone(&problem) }, problem)
+    }
+
+    /// Leaves the problem for the caller of the decoder.
+    fn reported<T>(&self, done: Result<T, Problem>) -> ParquetResult<T> {
+        done.map_err(|problem| {
+            let text = problem.to_string();
+            if let Ok(mut slot) = self.problem.lock() {
+                *slot = Some(problem);
+            }
+            ParquetError::General(text)
+        })
+    }
+}
+
+impl Iterator for LibraryPages {
     type Item = ParquetResult<Page>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -383,18 +447,20 @@ impl Iterator for Pages {
     }
 }
 
-impl PageReader for Pages {
+impl PageReader for LibraryPages {
     fn get_next_page(&mut self) -> ParquetResult<Option<Page>> {
-        let page = self.next_raw().and_then(|page| page.map(|page| self.decompress(page)).transpose());
-        page.map_err(|problem| self.report(problem))
+        let page = self.pages.next_page();
+        self.reported(page)
     }
 
     fn peek_next_page(&mut self) -> ParquetResult<Option<PageMetadata>> {
-        self.peek().map_err(|problem| self.report(problem))
+        let page = self.pages.peek();
+        self.reported(page)
     }
 
     fn skip_next_page(&mut self) -> ParquetResult<()> {
-        self.pass_over().map_err(|problem| self.report(problem))
+        let passed = self.pages.pass_over();
+        self.reported(passed)
     }
 
     fn at_record_boundary(&mut self) -> ParquetResult<bool> {
